@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Engines: how a file descriptor's I/O reaches the kernel. One instance per loop thread, shared by all its vbds, so that one
+ * system call submits the I/O of a whole turn.
+ *
+ * Every engine loops over short transfers (no progress within the advertised size is -EIO, never zero-filled) and retries EINTR and
+ * EAGAIN itself.
+ */
+#ifndef BLKBACK_ENGINE_H
+#define BLKBACK_ENGINE_H
+
+#include "blkback/io.h"
+
+struct engine;
+
+struct engine_ops {
+    const char *name; /* "uring", "aio", "inline": also the value in the configuration */
+    /* `depth`: I/Os that can be in flight at once. Returns 0; -ENOSYS, -EPERM where the kernel does not have or allow it. */
+    int (*create)(unsigned depth, struct engine **out);
+    enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
+    /* Hands everything submitted since the last commit to the kernel: at most one system call. */
+    int (*commit)(struct engine *engine);
+    /* Calls `done` of what has completed and returns how many; never blocks. */
+    unsigned (*reap)(struct engine *engine);
+    /* Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED. */
+    int (*event_fd)(const struct engine *engine);
+    void (*destroy)(struct engine *engine); /* nothing may be in flight */
+};
+
+/* Every engine begins with this. */
+struct engine {
+    const struct engine_ops *ops;
+    unsigned in_flight; /* queued and not done */
+};
+
+extern const struct engine_ops engine_uring;
+extern const struct engine_ops engine_aio;
+extern const struct engine_ops engine_inline;
+
+static inline void engine_destroy(struct engine *engine)
+{
+    if (engine)
+        engine->ops->destroy(engine);
+}
+
+#endif

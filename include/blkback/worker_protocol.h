@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Messages between the broker and a worker: one fixed-size struct each way over a SOCK_SEQPACKET socket pair, with
+ * descriptors attached where said. Each side checks length, magic and version; the broker treats all content from
+ * a worker as an attacker's. The worker finds its end of the socket at descriptor WORKER_SOCKET_FD.
+ *
+ * Dialogue:
+ *   worker → broker  READY                         sealed, may be given vbds
+ *   broker → worker  OPEN_STORE + image, slab      (null store: slab only)
+ *   worker → broker  STORE_OPENED (caps) | STORE_FAILED
+ *   broker → worker  CONNECT_QUEUE + event channel, once per queue
+ *   worker → broker  QUEUE_CONNECTED | QUEUE_FAILED
+ *   broker → worker  DISCONNECT                    all queues of the vbd
+ *   worker → broker  DISCONNECTED                  ring unmapped, event channel closed
+ *   worker → broker  DRAINED                       and no I/O of it in flight either
+ *   broker → worker  CLOSE_STORE                   implies DISCONNECT; no answers but the next
+ *   worker → broker  STORE_CLOSED                  descriptors closed, nothing in flight
+ *   worker → broker  RING_BROKEN                   the frontend broke the ring: nothing more is consumed
+ *   worker → broker  STORE_ALERT                   the store failed in a way the operator must know
+ * Each message names its vbd by a number that the broker chose and does not use again in this worker's life.
+ */
+#ifndef BLKBACK_WORKER_PROTOCOL_H
+#define BLKBACK_WORKER_PROTOCOL_H
+
+#include "blkback/state_files.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WORKER_SOCKET_FD        3
+#define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
+#define WORKER_PROTOCOL_VERSION 1U
+#define WORKER_MESSAGE_MAX_FDS  2U
+
+enum worker_message_type {
+    WORKER_READY = 1,
+    WORKER_OPEN_STORE,
+    WORKER_STORE_OPENED,
+    WORKER_STORE_FAILED,
+    WORKER_CONNECT_QUEUE,
+    WORKER_QUEUE_CONNECTED,
+    WORKER_QUEUE_FAILED,
+    WORKER_DISCONNECT,
+    WORKER_DISCONNECTED,
+    WORKER_DRAINED,
+    WORKER_CLOSE_STORE,
+    WORKER_STORE_CLOSED,
+    WORKER_RING_BROKEN,
+    WORKER_STORE_ALERT,
+    WORKER_MESSAGE_TYPES
+};
+
+enum worker_store_kind { WORKER_STORE_NULL = 0, WORKER_STORE_FILE = 1 /* and block devices */ };
+enum worker_engine { WORKER_ENGINE_AUTO = 0, WORKER_ENGINE_URING, WORKER_ENGINE_AIO, WORKER_ENGINE_INLINE };
+
+struct worker_open_store {
+    uint32_t domid;
+    uint32_t devid;
+    uint32_t kind;   /* enum worker_store_kind */
+    uint32_t engine; /* enum worker_engine */
+    uint32_t read_only;
+    uint32_t direct;      /* use O_DIRECT where the file allows */
+    uint32_t sector_size; /* wanted, bytes; 0: the device's own, 512 for files */
+    uint32_t fence;       /* 1: take the fence lock on the image before the first I/O */
+    uint64_t size;        /* of a null store, bytes */
+    char vdev[32];        /* for log lines */
+};
+
+struct worker_store_opened {
+    uint64_t size;        /* bytes; a multiple of sector_size */
+    uint32_t sector_size; /* bytes, logical: what is published as `sector-size` */
+    uint32_t physical_sector_size;
+    uint32_t read_only;
+    uint32_t flush; /* 1: can make written data stable */
+    uint32_t direct;
+    char engine[16];
+};
+
+struct worker_connect_queue {
+    uint32_t queue; /* index */
+    uint32_t queue_count;
+    uint32_t abi;        /* enum blkif_abi */
+    uint32_t ring_order; /* 1 << ring_order pages */
+    uint32_t max_requests;
+    uint32_t max_segments; /* per request */
+    uint32_t local_port;   /* bound on the attached event channel handle */
+    uint32_t ring_refs[STATE_MAX_RING_PAGES];
+};
+
+struct worker_message {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t type; /* enum worker_message_type */
+    uint32_t vbd;
+    int32_t error; /* FAILED, BROKEN, ALERT: -errno */
+    union {
+        struct worker_open_store open_store;
+        struct worker_store_opened store_opened;
+        struct worker_connect_queue connect_queue;
+        char text[STATE_TEXT_MAX]; /* FAILED, BROKEN, ALERT: the reason, for people */
+    } u;
+};
+
+/* A blank message of that type. */
+struct worker_message worker_message(enum worker_message_type type, uint32_t vbd);
+
+/* Sends it with `fd_count` descriptors (at most WORKER_MESSAGE_MAX_FDS), which stay the caller's. Returns 0 or -errno. */
+int worker_message_send(int socket, const struct worker_message *message, const int *fds, unsigned fd_count);
+
+/*
+ * Receives one; descriptors come with close-on-exec and are the caller's. Returns 0; -EAGAIN when none waits; -ECONNRESET at
+ * hang-up; -EBADMSG for a message of wrong length, magic, version, type or too many descriptors (which are closed).
+ * `fds` has WORKER_MESSAGE_MAX_FDS places, unused ones -1. Text is terminated on return.
+ */
+int worker_message_receive(int socket, struct worker_message *out, int *fds);
+
+/*
+ * Locks on an image, as open file description locks of one byte each (F_OFD_SETLK), far past any data. Ownership is the broker's
+ * for as long as the disk is attached; the fence is the worker's, on the description its I/O uses, so that it is free only
+ * when that I/O is over. See docs/architecture.md, "Locks".
+ */
+#define IMAGE_LOCK_OWNERSHIP ((int64_t)((UINT64_C(1) << 62) - 1))
+int64_t image_fence_offset(uint32_t domid, uint32_t devid);
+
+/* Takes a lock byte without blocking. Returns 0, -EAGAIN when held elsewhere, or -errno. */
+int image_lock(int fd, int64_t offset, bool exclusive);
+int image_unlock(int fd, int64_t offset);
+
+#endif

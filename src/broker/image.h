@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Images: opening them, and holding the ownership lock that keeps a second writer away, within this broker (a table by device and
+ * inode, which can name the other domain) and against other processes (an OFD lock byte).
+ */
+#ifndef BLKBACK_BROKER_IMAGE_H
+#define BLKBACK_BROKER_IMAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define IMAGE_WHY_MAX 256U
+
+struct image;
+struct image_table;
+
+/* Who wants the image. Two users may write at once only if they are the same guest: see image_acquire(). */
+struct image_user {
+    uint32_t domid;
+    uint32_t devid;
+    uint32_t target_domid; /* of a stub domain: the guest it serves; else domid */
+    char uuid[40];         /* of the domain; empty: unknown */
+};
+
+int image_table_create(struct image_table **out);
+void image_table_destroy(struct image_table *table);
+
+/*
+ * Opens `path` (regular file or block device, not following a final symlink to anything else) and takes ownership: exclusive for a
+ * writer, shared when `read_only` or `shared`. Exceptions that share an exclusive one within this table: a guest and its own stub
+ * domain; a domain with the same UUID (local migration).
+ * Returns 0; -EBUSY when another holds it ("in use by domain N" or "locked by another process"); else -errno. `why` (IMAGE_WHY_MAX bytes)
+ * gets the reason for people, naming the path.
+ */
+int image_acquire(struct image_table *table, const char *path, bool read_only, bool shared,
+                  const struct image_user *user, char *why, struct image **out);
+
+/*
+ * A fresh open file description of the same file (by /proc/self/fd, whatever the path names by now) for a worker's I/O and its fence
+ * lock, close-on-exec, the caller's. Returns the descriptor or -errno.
+ */
+int image_open_for_worker(const struct image *image);
+
+void image_identity(const struct image *image, uint64_t *device, uint64_t *inode);
+bool image_is_block_device(const struct image *image);
+
+/* Lets this user go; the last one gives up the lock and closes. Accepts NULL. */
+void image_release(struct image_table *table, struct image *image, const struct image_user *user);
+
+#endif
