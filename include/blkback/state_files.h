@@ -53,6 +53,7 @@ struct connection_file {
     uint32_t sector_size;
     uint32_t direct;     /* image is open with O_DIRECT */
     uint32_t evtchn_restricted; /* 0 where it can't be: domain 0 */
+    uint32_t pad;               /* 0: the checksum covers every byte, so there are no hidden ones */
     uint64_t size_bytes; /* of the disk */
     uint64_t image_device; /* st_dev (a file) or st_rdev (a device); 0: null store */
     uint64_t image_inode;
