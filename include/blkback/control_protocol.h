@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Requests of blkbackctl and the xl hook to the broker over its control socket (SOCK_SEQPACKET, 0600 in a 0700 folder):
- * one fixed-size request, one fixed-size reply, which for CONTROL_ATTACH may take as long as `attach-timeout`.
+ * Requests of blkbackctl and the xl hook to the broker over its control socket (SOCK_SEQPACKET,
+ * 0600 in a 0700 folder): one fixed-size request, one fixed-size reply, which for CONTROL_ATTACH
+ * may take as long as `attach-timeout`.
  */
 #ifndef BLKBACK_CONTROL_PROTOCOL_H
 #define BLKBACK_CONTROL_PROTOCOL_H
@@ -15,8 +16,9 @@
 
 enum control_command {
     CONTROL_PING = 1, /* reply: pid in `value`, version in `text` */
-    CONTROL_ATTACH,   /* the hook's add: waits until the image is open; reply: path for physical-device-path in `text` (may be
-                         empty), or the reason it can't be attached */
+    CONTROL_ATTACH,   /* the hook's add: waits until the image is open; reply: path for
+                         physical-device-path in `text` (may be   empty), or the reason it can't be
+                         attached */
     CONTROL_DETACH,   /* the hook's remove: waits until the disk is let go of */
     CONTROL_RELOAD,   /* reads the configuration again; reply: 0, or the file, line and reason */
     CONTROL_COMMANDS
@@ -39,10 +41,11 @@ struct control_reply {
 };
 
 /*
- * Connects to the broker's socket, sends one request, waits for the reply. Returns 0 when a reply came (look at its `error`), -ECONNREFUSED
- * or -ENOENT when no broker listens, -ETIMEDOUT, or -errno. Text in the reply is terminated.
+ * Connects to the broker's socket, sends one request, waits for the reply. Returns 0 when a reply
+ * came (look at its `error`), -ECONNREFUSED or -ENOENT when no broker listens, -ETIMEDOUT, or
+ * -errno. Text in the reply is terminated.
  */
-int control_call(const char *socket_path, const struct control_request *request, unsigned timeout_ms,
-                 struct control_reply *out);
+int control_call(const char *socket_path, const struct control_request *request,
+                 unsigned timeout_ms, struct control_reply *out);
 
 #endif

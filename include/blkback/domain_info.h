@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the hypervisor says of a domain, through libxenctrl (the only file that calls it, for it has no stable ABI). In a driver domain
- * it is refused: then the answer is -EPERM and the caller asks XenStore.
+ * What the hypervisor says of a domain, through libxenctrl (the only file that calls it, for it has
+ * no stable ABI). In a driver domain it is refused: then the answer is -EPERM and the caller asks
+ * XenStore.
  */
 #ifndef BLKBACK_DOMAIN_INFO_H
 #define BLKBACK_DOMAIN_INFO_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Engines: how a file descriptor's I/O reaches the kernel. One instance per loop thread, shared by all its vbds, so that one
- * system call submits the I/O of a whole turn.
+ * Engines: how a file descriptor's I/O reaches the kernel. One instance per loop thread, shared by
+ * all its vbds, so that one system call submits the I/O of a whole turn.
  *
- * Every engine loops over short transfers (no progress within the advertised size is -EIO, never zero-filled) and retries EINTR and
- * EAGAIN itself.
+ * Every engine loops over short transfers (no progress within the advertised size is -EIO, never
+ * zero-filled) and retries EINTR and EAGAIN itself.
  */
 #ifndef BLKBACK_ENGINE_H
 #define BLKBACK_ENGINE_H
@@ -15,7 +15,8 @@ struct engine;
 
 struct engine_ops {
     const char *name; /* "uring", "aio", "inline": also the value in the configuration */
-    /* `depth`: I/Os that can be in flight at once. Returns 0; -ENOSYS, -EPERM where the kernel does not have or allow it. */
+    /* `depth`: I/Os that can be in flight at once. Returns 0; -ENOSYS, -EPERM where the kernel does
+     * not have or allow it. */
     int (*create)(unsigned depth, struct engine **out);
     enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
     /* Hands everything submitted since the last commit to the kernel: at most one system call. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One I/O on a store: what the data path asks for, and the store's and engine's scratch space inside it. */
+/* One I/O on a store: what the data path asks for, and the store's and engine's scratch space
+ * inside it. */
 #ifndef BLKBACK_IO_H
 #define BLKBACK_IO_H
 
@@ -11,12 +12,14 @@ enum io_operation { IO_READ, IO_WRITE, IO_FLUSH };
 
 struct io;
 
-/* Called once, on the loop's thread, for each I/O that was QUEUED. `io->result` holds 0 or -errno. */
+/* Called once, on the loop's thread, for each I/O that was QUEUED. `io->result` holds 0 or -errno.
+ */
 typedef void (*io_done_fn)(struct io *io);
 
 /*
- * The owner fills the first part and leaves it alone until the I/O is over. The engine may change `iov` in place to go
- * on after a short transfer. A transfer is done whole or fails: result 0 means all `length` bytes.
+ * The owner fills the first part and leaves it alone until the I/O is over. The engine may change
+ * `iov` in place to go on after a short transfer. A transfer is done whole or fails: result 0 means
+ * all `length` bytes.
  */
 struct io {
     enum io_operation operation;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Logging: one line per event to stderr, with a syslog priority prefix ("<6>") where systemd reads it,
- * and a rate limit per origin so that no guest can make us loud.
+ * Logging: one line per event to stderr, with a syslog priority prefix ("<6>") where systemd reads
+ * it, and a rate limit per origin so that no guest can make us loud.
  */
 #ifndef BLKBACK_LOG_H
 #define BLKBACK_LOG_H
@@ -11,9 +11,15 @@
 #include <stdint.h>
 
 /* The values are syslog's. */
-enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7
+};
 
-/* A token bucket: `burst` lines at once, then one each `interval_ms`. Zero-initialised means defaults (20, 1000). */
+/* A token bucket: `burst` lines at once, then one each `interval_ms`. Zero-initialised means
+ * defaults (20, 1000). */
 struct log_limit {
     unsigned burst;
     unsigned interval_ms;
@@ -23,7 +29,8 @@ struct log_limit {
     uint64_t suppressed; /* lines dropped since the last one that was let through */
 };
 
-/* Names the program in each line and decides the format from the environment (JOURNAL_STREAM: with priority). */
+/* Names the program in each line and decides the format from the environment (JOURNAL_STREAM: with
+ * priority). */
 void log_init(const char *program, enum log_level threshold);
 
 void log_set_level(enum log_level threshold);
@@ -31,9 +38,11 @@ void log_set_level(enum log_level threshold);
 /* Parses "error", "warning", "info" or "debug". Returns 0, or -EINVAL. */
 int log_level_parse(const char *text, enum log_level *out);
 
-void log_message(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void log_message(enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-/* As log_message(), unless `limit` is used up; the next line let through says how many were dropped. */
+/* As log_message(), unless `limit` is used up; the next line let through says how many were
+ * dropped. */
 void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -43,8 +52,8 @@ void log_limited(struct log_limit *limit, enum log_level level, const char *form
 #define log_debug(...)   log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 /*
- * Escapes text that a guest wrote: printable ASCII as is, the rest as \xNN, cut to fit `size` with "..." at the end.
- * Returns `buffer`.
+ * Escapes text that a guest wrote: printable ASCII as is, the rest as \xNN, cut to fit `size` with
+ * "..." at the end. Returns `buffer`.
  */
 const char *log_escape(const char *text, char *buffer, unsigned size);
 

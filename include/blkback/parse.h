@@ -8,7 +8,8 @@
 
 /*
  * Parses a whole decimal string without sign, space or suffix, at most `max`.
- * Returns 0, -EINVAL for anything else than digits (an empty string too), -ERANGE if it is over `max`.
+ * Returns 0, -EINVAL for anything else than digits (an empty string too), -ERANGE if it is over
+ * `max`.
  */
 int parse_u64(const char *text, uint64_t max, uint64_t *out);
 int parse_u32(const char *text, uint32_t max, uint32_t *out);

@@ -2,10 +2,11 @@
 /*
  * The layout of the two state files of a vbd, which a successor needs to take it over.
  *
- * The connection file is the broker's: who the frontend is and what was negotiated; nothing in it comes from the
- * worker. The slab is the worker's: what was taken from each ring and not answered yet, and the statistics. The order
- * in which the slab is stored to is the journal's (journal.h). Broker and blkbackctl read the slab with pread() and
- * never map it: a worker that was taken over could truncate it under them.
+ * The connection file is the broker's: who the frontend is and what was negotiated; nothing in it
+ * comes from the worker. The slab is the worker's: what was taken from each ring and not answered
+ * yet, and the statistics. The order in which the slab is stored to is the journal's (journal.h).
+ * Broker and blkbackctl read the slab with pread() and never map it: a worker that was taken over
+ * could truncate it under them.
  *
  * Both live on tmpfs, in host byte order: they survive processes, not the host.
  */
@@ -21,8 +22,9 @@
 
 #define STATE_MAX_QUEUES     16U
 #define STATE_MAX_RING_PAGES 32U
-#define STATE_MAX_SLOTS      1024U /* of one ring: 32 pages of 112-byte entries, rounded down to a power of two */
-#define STATE_TEXT_MAX       256U
+#define STATE_MAX_SLOTS \
+    1024U /* of one ring: 32 pages of 112-byte entries, rounded down to a power of two */
+#define STATE_TEXT_MAX 256U
 
 /* ---- connection file: "<domid>-<devid>.conn" ---- */
 
@@ -51,11 +53,11 @@ struct connection_file {
     uint32_t max_segments;
     uint32_t read_only;
     uint32_t sector_size;
-    uint32_t direct;     /* image is open with O_DIRECT */
+    uint32_t direct;            /* image is open with O_DIRECT */
     uint32_t evtchn_restricted; /* 0 where it can't be: domain 0 */
     uint32_t pad;               /* 0: the checksum covers every byte, so there are no hidden ones */
-    uint64_t size_bytes; /* of the disk */
-    uint64_t image_device; /* st_dev (a file) or st_rdev (a device); 0: null store */
+    uint64_t size_bytes;        /* of the disk */
+    uint64_t image_device;      /* st_dev (a file) or st_rdev (a device); 0: null store */
     uint64_t image_inode;
     char boot_id[40];
     char domain_uuid[40];
@@ -74,12 +76,14 @@ uint32_t connection_checksum(const struct connection_file *connection);
 void connection_seal(struct connection_file *connection);
 
 /*
- * Reads and checks a connection file: magic, versions, checksum, counts in range, every string terminated.
- * Returns 0; -EBADMSG when it is not one or damaged; -EPROTO for another major version; else errno of the read.
+ * Reads and checks a connection file: magic, versions, checksum, counts in range, every string
+ * terminated. Returns 0; -EBADMSG when it is not one or damaged; -EPROTO for another major version;
+ * else errno of the read.
  */
 int connection_read(int fd, struct connection_file *out);
 
-/* Writes it under `name` in the folder `dir_fd`, 0600, by a temporary file and rename. Returns 0 or -errno. */
+/* Writes it under `name` in the folder `dir_fd`, 0600, by a temporary file and rename. Returns 0 or
+ * -errno. */
 int connection_write(int dir_fd, const char *name, const struct connection_file *connection);
 
 /* ---- slab: "<domid>-<devid>.slab" ---- */
@@ -119,27 +123,29 @@ _Static_assert(sizeof(struct slab_entry) == 64, "a slab entry is one cache line"
 struct slab_statistics {
     uint64_t reads, writes, flushes, barriers, discards; /* requests answered with OK */
     uint64_t read_bytes, written_bytes;
-    uint64_t errors;        /* requests answered with anything else */
-    uint64_t merged;        /* requests that went to the store as part of another's I/O */
-    uint64_t grant_copies;  /* ioctls */
+    uint64_t errors;       /* requests answered with anything else */
+    uint64_t merged;       /* requests that went to the store as part of another's I/O */
+    uint64_t grant_copies; /* ioctls */
     uint64_t copied_segments;
-    uint64_t notifications; /* sent to the frontend */
-    uint64_t wakeups;       /* events received from the frontend */
-    uint64_t passes;        /* over the ring */
-    uint64_t submissions;   /* batches given to the engine */
+    uint64_t notifications;  /* sent to the frontend */
+    uint64_t wakeups;        /* events received from the frontend */
+    uint64_t passes;         /* over the ring */
+    uint64_t submissions;    /* batches given to the engine */
     uint64_t flushes_parked; /* flushes that failed and wait */
     uint64_t reserved[16];
 };
 
-/* One ring's part. Slots are counted free-running in 64 bits; the ring's own 32-bit indices are their low halves. */
+/* One ring's part. Slots are counted free-running in 64 bits; the ring's own 32-bit indices are
+ * their low halves. */
 struct slab_queue {
-    uint32_t slots; /* of the ring; 0: not connected */
+    uint32_t slots;          /* of the ring; 0: not connected */
     uint32_t entries_offset; /* of struct slab_entry[slots] in the file */
     uint32_t in_flight;      /* entries not FREE; a hint for status */
     uint32_t pad;
     _Atomic uint64_t req_cons;
     _Atomic uint64_t rsp_prod;
-    uint16_t publishing[STATE_MAX_SLOTS]; /* entry + 1 whose response is being published in that slot; 0: none */
+    uint16_t publishing[STATE_MAX_SLOTS]; /* entry + 1 whose response is being published in that
+                                             slot; 0: none */
     struct slab_statistics statistics;
 };
 
@@ -148,16 +154,17 @@ struct slab_header {
     uint16_t version_major;
     uint16_t version_minor;
     uint32_t queue_count;
-    uint32_t epoch; /* raised by each worker that takes the slab up */
-    uint32_t entries_end; /* where the entries end and the extents begin, bytes */
-    uint64_t file_size;   /* what is allocated: no store ever goes beyond it */
+    uint32_t epoch;        /* raised by each worker that takes the slab up */
+    uint32_t entries_end;  /* where the entries end and the extents begin, bytes */
+    uint64_t file_size;    /* what is allocated: no store ever goes beyond it */
     uint32_t store_paused; /* 1: a flush failed and the rings wait */
     uint32_t pad;
     uint64_t reserved[11];
     struct slab_queue queues[STATE_MAX_QUEUES];
 };
 
-/* Reads the header with pread() and checks it. Returns 0, -EBADMSG, -EPROTO or errno of the read. */
+/* Reads the header with pread() and checks it. Returns 0, -EBADMSG, -EPROTO or errno of the read.
+ */
 int slab_read_header(int fd, struct slab_header *out);
 
 /* Sums the statistics and the requests in flight over all queues. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A disk's target specification, as in xl's `target=`: "/path", "null:SIZE", or "disk:NAME" (a file in disks.d). What an image's
- * contents look like never decides its format: the guest writes those.
+ * A disk's target specification, as in xl's `target=`: "/path", "null:SIZE", or "disk:NAME" (a file
+ * in disks.d). What an image's contents look like never decides its format: the guest writes those.
  */
 #ifndef BLKBACK_TARGET_H
 #define BLKBACK_TARGET_H

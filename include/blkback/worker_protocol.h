@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Messages between the broker and a worker: one fixed-size struct each way over a SOCK_SEQPACKET socket pair, with
- * descriptors attached where said. Each side checks length, magic and version; the broker treats all content from
- * a worker as an attacker's. The worker finds its end of the socket at descriptor WORKER_SOCKET_FD.
+ * Messages between the broker and a worker: one fixed-size struct each way over a SOCK_SEQPACKET
+ * socket pair, with descriptors attached where said. Each side checks length, magic and version;
+ * the broker treats all content from a worker as an attacker's. The worker finds its end of the
+ * socket at descriptor WORKER_SOCKET_FD.
  *
  * Dialogue:
  *   worker → broker  READY                         sealed, may be given vbds
@@ -15,9 +16,10 @@
  *   worker → broker  DRAINED                       and no I/O of it in flight either
  *   broker → worker  CLOSE_STORE                   implies DISCONNECT; no answers but the next
  *   worker → broker  STORE_CLOSED                  descriptors closed, nothing in flight
- *   worker → broker  RING_BROKEN                   the frontend broke the ring: nothing more is consumed
- *   worker → broker  STORE_ALERT                   the store failed in a way the operator must know
- * Each message names its vbd by a number that the broker chose and does not use again in this worker's life.
+ *   worker → broker  RING_BROKEN                   the frontend broke the ring: nothing more is
+ * consumed worker → broker  STORE_ALERT                   the store failed in a way the operator
+ * must know Each message names its vbd by a number that the broker chose and does not use again in
+ * this worker's life.
  */
 #ifndef BLKBACK_WORKER_PROTOCOL_H
 #define BLKBACK_WORKER_PROTOCOL_H
@@ -51,7 +53,12 @@ enum worker_message_type {
 };
 
 enum worker_store_kind { WORKER_STORE_NULL = 0, WORKER_STORE_FILE = 1 /* and block devices */ };
-enum worker_engine { WORKER_ENGINE_AUTO = 0, WORKER_ENGINE_URING, WORKER_ENGINE_AIO, WORKER_ENGINE_INLINE };
+enum worker_engine {
+    WORKER_ENGINE_AUTO = 0,
+    WORKER_ENGINE_URING,
+    WORKER_ENGINE_AIO,
+    WORKER_ENGINE_INLINE
+};
 
 struct worker_open_store {
     uint32_t domid;
@@ -104,20 +111,24 @@ struct worker_message {
 /* A blank message of that type. */
 struct worker_message worker_message(enum worker_message_type type, uint32_t vbd);
 
-/* Sends it with `fd_count` descriptors (at most WORKER_MESSAGE_MAX_FDS), which stay the caller's. Returns 0 or -errno. */
-int worker_message_send(int socket, const struct worker_message *message, const int *fds, unsigned fd_count);
+/* Sends it with `fd_count` descriptors (at most WORKER_MESSAGE_MAX_FDS), which stay the caller's.
+ * Returns 0 or -errno. */
+int worker_message_send(int socket, const struct worker_message *message, const int *fds,
+                        unsigned fd_count);
 
 /*
- * Receives one; descriptors come with close-on-exec and are the caller's. Returns 0; -EAGAIN when none waits; -ECONNRESET at
- * hang-up; -EBADMSG for a message of wrong length, magic, version, type or too many descriptors (which are closed).
- * `fds` has WORKER_MESSAGE_MAX_FDS places, unused ones -1. Text is terminated on return.
+ * Receives one; descriptors come with close-on-exec and are the caller's. Returns 0; -EAGAIN when
+ * none waits; -ECONNRESET at hang-up; -EBADMSG for a message of wrong length, magic, version, type
+ * or too many descriptors (which are closed). `fds` has WORKER_MESSAGE_MAX_FDS places, unused ones
+ * -1. Text is terminated on return.
  */
 int worker_message_receive(int socket, struct worker_message *out, int *fds);
 
 /*
- * Locks on an image, as open file description locks of one byte each (F_OFD_SETLK), far past any data. Ownership is the broker's
- * for as long as the disk is attached; the fence is the worker's, on the description its I/O uses, so that it is free only
- * when that I/O is over. See docs/architecture.md, "Locks".
+ * Locks on an image, as open file description locks of one byte each (F_OFD_SETLK), far past any
+ * data. Ownership is the broker's for as long as the disk is attached; the fence is the worker's,
+ * on the description its I/O uses, so that it is free only when that I/O is over. See
+ * docs/architecture.md, "Locks".
  */
 #define IMAGE_LOCK_OWNERSHIP ((int64_t)((UINT64_C(1) << 62) - 1))
 int64_t image_fence_offset(uint32_t domid, uint32_t devid);

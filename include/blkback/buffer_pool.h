@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Data buffers of a worker, shared by its queues: one byte budget, buffers of one size used last-in
+ * first-out so that the busy ones stay in the caches, given back to the kernel when idle.
+ */
+#ifndef BLKBACK_BUFFER_POOL_H
+#define BLKBACK_BUFFER_POOL_H
+
+#include <stdint.h>
+
+#define BUFFER_BYTES \
+    (64U * 1024) /* holds the data of the largest request that is negotiated: 44 KiB */
+
+struct buffer_pool;
+
+/* `bytes`: the budget, at least one buffer. Memory is reserved, not touched. Returns 0 or -ENOMEM.
+ */
+int buffer_pool_create(uint64_t bytes, struct buffer_pool **out);
+
+/* Page-aligned, BUFFER_BYTES long, contents undefined (our own old data, which is always
+ * overwritten before it goes anywhere); NULL when the budget is used up. */
+uint8_t *buffer_pool_get(struct buffer_pool *pool);
+void buffer_pool_put(struct buffer_pool *pool, uint8_t *buffer);
+
+/* Returns memory of buffers that are not in use to the kernel; called when the worker has been
+ * idle. */
+void buffer_pool_trim(struct buffer_pool *pool);
+
+void buffer_pool_destroy(struct buffer_pool *pool);
+
+#endif

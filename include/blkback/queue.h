@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A queue: one ring with its event channel, from the first look at the ring to the last
+ * notification. A queue belongs to one thread; the queues of a thread share a `struct turn`.
+ */
+#ifndef BLKBACK_QUEUE_H
+#define BLKBACK_QUEUE_H
+
+#include "blkback/abi.h"
+#include "blkback/buffer_pool.h"
+#include "blkback/evtchn.h"
+#include "blkback/guest_memory.h"
+#include "blkback/slab.h"
+#include "blkback/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct queue;
+struct overlap_table;
+
+/* What the queues of one thread share while the loop turns. */
+struct turn {
+    struct queue *ready;   /* have something to do before the loop may sleep */
+    struct queue *stalled; /* wait for a buffer or for room in an engine */
+    struct buffer_pool *buffers;
+    struct guest_memory *memory;
+};
+
+/* What a queue tells its owner, on the loop's thread, never from within queue_connect(). */
+struct queue_events {
+    /* The frontend broke the protocol of the ring: nothing more is consumed or answered. */
+    void (*ring_broken)(void *context);
+    /* A read or write of the store failed and was answered with an error. */
+    void (*io_failed)(void *context, enum io_operation operation, uint64_t sector, int error);
+    /* A flush failed: it is held back, and the queue waits. See queue_retry_flush(). */
+    void (*flush_failed)(void *context, int error);
+    /* After a queue_disconnect() that left I/O in flight: the last of it is over. */
+    void (*drained)(void *context);
+};
+
+struct queue_params {
+    struct turn *turn;
+    struct store *store;
+    struct slab *slab;
+    struct overlap_table *overlaps; /* of the vbd */
+    const struct queue_events *events;
+    void *context;
+    struct evtchn *evtchn; /* owned by the queue once connected */
+    void *ring_pages;      /* mapped; the owner unmaps after queue_disconnect() */
+    uint32_t index;
+    enum blkif_abi abi;
+    uint32_t ring_order;
+    uint32_t max_requests; /* in flight at once */
+    uint32_t max_segments; /* per request, at most 11 */
+};
+
+/* An empty overlap table, shared by the queues of a vbd. Returns 0 or -ENOMEM. */
+int overlap_table_create(struct overlap_table **out);
+void overlap_table_destroy(struct overlap_table *table);
+
+/*
+ * Connects to a ring; the queue is ready at once, for requests may be there already. Returns 0;
+ * -EPROTO for a ring that is broken from the start; -ENOSPC, -ENOMEM.
+ */
+int queue_connect(const struct queue_params *params, struct queue **out);
+
+/* The event channel became readable. */
+void queue_on_event(struct queue *queue);
+
+/*
+ * One pass: answers what has completed, takes what is in the ring, hands it to the store. Engines
+ * are committed by the caller after all queues had their pass. Called by turn_run().
+ */
+void queue_pump(struct queue *queue);
+
+/* Pumps every queue that is ready, each once. Returns whether some are ready still: then the loop
+ * must not sleep. */
+bool turn_run(struct turn *turn);
+
+/* Lets the stalled queues try again: buffers or room in an engine may have become free. */
+void turn_unstall(struct turn *turn);
+
+/* Tries a flush that failed once more. `store` can be trusted to report a lasting fault again
+ * (direct I/O). */
+void queue_retry_flush(struct queue *queue);
+
+/*
+ * Lets go of the ring: takes, answers and notifies no more and closes the event channel. I/O in
+ * flight goes on in our own buffers: if queue_in_flight() is not 0 then, `drained` is called when
+ * it is over.
+ */
+void queue_disconnect(struct queue *queue);
+
+/* Requests whose I/O is in flight. */
+unsigned queue_in_flight(const struct queue *queue);
+
+/* Only when drained. Accepts NULL. */
+void queue_destroy(struct queue *queue);
+
+#endif

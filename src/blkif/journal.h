@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The in-flight requests of one queue, kept in the vbd's slab file so that they outlive the
+ * process. The private copy of a request IS its journal entry; surviving costs no second one.
+ *
+ * The order of stores lets a successor tell, after a kill between any two of them, what was taken,
+ * what may have reached the store and what was answered:
+ *
+ *   take      entry written → state TAKEN (release) → req_cons
+ *   start     state STARTED (release) → the I/O is submitted
+ *   done      status → state DONE (release)
+ *   publish   publishing[] of every slot → ring slots → barrier → the ring's rsp_prod (commit
+ * point) → entries FREE → rsp_prod
+ *
+ * Against SIGKILL program order is enough: stores that retired are visible to the successor. The
+ * release order keeps the compiler to it.
+ */
+#ifndef BLKBACK_BLKIF_JOURNAL_H
+#define BLKBACK_BLKIF_JOURNAL_H
+
+#include "blkback/slab.h"
+#include "decode.h"
+#include "ring.h"
+
+#include <stdint.h>
+
+struct journal {
+    struct slab *slab;
+    struct slab_queue *queue; /* in the slab */
+    struct slab_entry *entries;
+    uint32_t capacity; /* number of entries: requests that can be in flight */
+    uint32_t segments_per_entry;
+    uint32_t extents; /* offset of the first entry's segments in the file */
+    uint32_t free_count;
+    uint16_t *free_stack; /* private: last-in first-out, so that few pages are touched */
+};
+
+/*
+ * Allocates and lays out queue `index` of the slab for a ring of `slots` slots, `capacity` requests
+ * of at most `segments` segments each. `start` is the ring's counter at attachment. Returns 0,
+ * -ENOSPC, -ENOMEM.
+ */
+int journal_create(struct slab *slab, uint32_t index, uint32_t slots, uint32_t capacity,
+                   uint32_t segments, uint32_t start, struct journal *out);
+void journal_destroy(struct journal *journal);
+
+static inline uint32_t journal_free_entries(const struct journal *journal)
+{
+    return journal->free_count;
+}
+
+/* Records a request that was taken from `slots` slots and returns its tag. There must be a free
+ * entry. */
+uint32_t journal_take(struct journal *journal, const struct decoded_request *request,
+                      uint32_t slots);
+
+static inline struct slab_entry *journal_entry(const struct journal *journal, uint32_t tag)
+{
+    return &journal->entries[tag];
+}
+
+/* The segments of an entry, `entry->segments` of them. */
+static inline const struct slab_segment *journal_segments(const struct journal *journal,
+                                                          uint32_t tag)
+{
+    return slab_at(journal->slab, journal->entries[tag].extent);
+}
+
+/* Before its first I/O is submitted. */
+void journal_start(struct journal *journal, uint32_t tag);
+
+/* When its outcome is known and its data, if any, has been copied to the guest. */
+void journal_done(struct journal *journal, uint32_t tag, int16_t status);
+
+/*
+ * Answers `count` requests that are DONE: writes their responses and lets the frontend see them all
+ * at once, then frees the entries.
+ */
+void journal_publish(struct journal *journal, struct ring *ring, const uint16_t *tags,
+                     uint32_t count);
+
+/* Gives up an entry without an answer: the ring is gone. */
+void journal_drop(struct journal *journal, uint32_t tag);
+
+#endif

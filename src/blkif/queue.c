@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A queue's life and its passes over the ring: see queue.h. */
+#include "queue_internal.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#define SECTOR_BYTES 512U
+
+/* Rounds in one pass: enough for I/O that is over at once to be answered in it, few enough to be
+ * fair to other queues. */
+#define ROUNDS_PER_PASS 4
+
+int overlap_table_create(struct overlap_table **out)
+{
+    struct overlap_table *table = calloc(1, sizeof(*table));
+
+    if (!table)
+        return -ENOMEM;
+    *out = table;
+    return 0;
+}
+
+void overlap_table_destroy(struct overlap_table *table)
+{
+    free(table);
+}
+
+static void io_done(struct io *io)
+{
+    struct request *request = (struct request *)((char *)io - offsetof(struct request, io));
+    struct queue *queue = request->queue;
+
+    queue->queued--;
+    request_list_push(&queue->returned, request);
+    turn_mark_ready(queue);
+}
+
+static int create_requests(struct queue *queue)
+{
+    const uint32_t capacity = queue->journal.capacity;
+
+    queue->requests = calloc(capacity, sizeof(*queue->requests));
+    queue->answers = calloc(capacity, sizeof(*queue->answers));
+    if (!queue->requests || !queue->answers)
+        return -ENOMEM;
+    for (uint32_t tag = 0; tag < capacity; tag++) {
+        struct request *request = &queue->requests[tag];
+
+        request->queue = queue;
+        request->tag = (uint16_t)tag;
+        request->entry = journal_entry(&queue->journal, tag);
+        request->segments =
+            slab_at(queue->journal.slab,
+                    queue->journal.extents + tag * queue->journal.segments_per_entry *
+                                                 (uint32_t)sizeof(struct slab_segment));
+        request->io.done = io_done;
+    }
+    return 0;
+}
+
+static int set_up(struct queue *queue, const struct queue_params *params)
+{
+    const struct store_caps *caps = &params->store->caps;
+    int error = ring_init(&queue->ring, params->ring_pages, params->abi, params->ring_order);
+
+    if (error)
+        return error;
+    const uint32_t capacity =
+        params->max_requests < queue->ring.count ? params->max_requests : queue->ring.count;
+
+    queue->limits = (struct decode_limits){
+        .sectors = caps->size / SECTOR_BYTES,
+        .sector_units = caps->sector_size / SECTOR_BYTES,
+        .max_segments = params->max_segments,
+        .read_only = caps->read_only,
+    };
+    error = journal_create(params->slab, params->index, queue->ring.count, capacity,
+                           params->max_segments, queue->ring.req_cons, &queue->journal);
+    if (error)
+        return error;
+    queue->statistics = &queue->journal.queue->statistics;
+    return create_requests(queue);
+}
+
+int queue_connect(const struct queue_params *params, struct queue **out)
+{
+    if (params->max_requests == 0 || params->max_segments == 0 ||
+        params->max_segments > BLKIF_MAX_DIRECT_SEGMENTS)
+        return -EINVAL;
+    struct queue *queue = calloc(1, sizeof(*queue));
+
+    if (!queue)
+        return -ENOMEM;
+    queue->turn = params->turn;
+    queue->store = params->store;
+    queue->overlaps = params->overlaps;
+    queue->events = params->events;
+    queue->context = params->context;
+    queue->abi = params->abi;
+    const int error = set_up(queue, params);
+
+    if (error) {
+        queue_destroy(queue);
+        return error;
+    }
+    queue->evtchn = params->evtchn;
+    turn_mark_ready(queue);
+    *out = queue;
+    return 0;
+}
+
+void queue_on_event(struct queue *queue)
+{
+    if (queue->disconnected || evtchn_take(queue->evtchn) < 0)
+        return;
+    queue->statistics->wakeups++;
+    queue->masked = true;
+    turn_mark_ready(queue);
+}
+
+/* Nothing to do until the frontend or the store has something: ask the frontend for an event. */
+static void wait_for_event(struct queue *queue)
+{
+    /* With no entry free nothing could be taken: a completion comes first, and the next pass after
+     * it arms. */
+    if (queue->broken || queue->paused || journal_free_entries(&queue->journal) == 0)
+        return;
+    if (queue->masked) {
+        queue->masked = false;
+        (void)evtchn_unmask(queue->evtchn);
+    }
+    if (ring_arm(&queue->ring))
+        turn_mark_ready(queue);
+}
+
+static void discard_returned(struct queue *queue)
+{
+    struct request *request;
+    bool any = false;
+
+    while ((request = request_list_pop(&queue->returned))) {
+        queue_release(queue, request);
+        any = true;
+    }
+    if (any && queue->queued == 0)
+        queue->events->drained(queue->context);
+}
+
+void queue_pump(struct queue *queue)
+{
+    const uint32_t published_before = queue->ring.rsp_published;
+
+    if (queue->disconnected) {
+        discard_returned(queue);
+        return;
+    }
+    queue->statistics->passes++;
+    queue_resubmit(queue);
+    for (int round = 0; round < ROUNDS_PER_PASS; round++) {
+        queue_handle_returned(queue);
+        queue_publish(queue);
+        queue_take(queue);
+        queue_dispatch(queue);
+        if (!queue->returned.first && queue->answer_count == 0)
+            break;
+    }
+    if (queue->ring.rsp_published != published_before &&
+        ring_must_notify(&queue->ring, published_before)) {
+        queue->statistics->notifications++;
+        (void)evtchn_notify(queue->evtchn);
+    }
+    if (queue->returned.first || queue->answer_count)
+        turn_mark_ready(queue);
+    else
+        wait_for_event(queue);
+}
+
+static void release_all(struct queue *queue, struct request_list *list)
+{
+    struct request *request;
+
+    while ((request = request_list_pop(list)))
+        queue_release(queue, request);
+}
+
+void queue_disconnect(struct queue *queue)
+{
+    if (queue->disconnected)
+        return;
+    queue->disconnected = true;
+    turn_forget(queue);
+    release_all(queue, &queue->waiting);
+    release_all(queue, &queue->unsubmitted);
+    release_all(queue, &queue->returned);
+    release_all(queue, &queue->parked);
+    evtchn_close(queue->evtchn);
+    queue->evtchn = NULL;
+    queue->ring.shared = NULL; /* the owner unmaps it */
+}
+
+unsigned queue_in_flight(const struct queue *queue)
+{
+    return queue->queued;
+}
+
+void queue_destroy(struct queue *queue)
+{
+    if (!queue)
+        return;
+    if (!queue->disconnected) {
+        turn_forget(queue);
+        evtchn_close(queue->evtchn);
+    }
+    journal_destroy(&queue->journal);
+    free(queue->requests);
+    free(queue->answers);
+    free(queue);
+}

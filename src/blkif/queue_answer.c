@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A queue's way back: from the store through guest memory and journal to the ring. */
+#include "queue_internal.h"
+
+#include <stddef.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
+
+void queue_release(struct queue *queue, struct request *request)
+{
+    overlap_release(queue->overlaps, &request->range);
+    if (request->buffer) {
+        buffer_pool_put(queue->turn->buffers, request->buffer);
+        request->buffer = NULL;
+    }
+}
+
+static void count(struct slab_statistics *statistics, const struct slab_entry *entry,
+                  int16_t status)
+{
+    if (status != BLKIF_RSP_OKAY) {
+        statistics->errors++;
+        return;
+    }
+    switch (entry->operation) {
+    case BLKIF_OP_READ:
+        statistics->reads++;
+        statistics->read_bytes += entry->bytes;
+        return;
+    case BLKIF_OP_WRITE:
+        statistics->writes++;
+        break;
+    case BLKIF_OP_WRITE_BARRIER:
+        statistics->barriers++;
+        break;
+    default:
+        statistics->flushes++;
+        break;
+    }
+    statistics->written_bytes += entry->bytes;
+}
+
+void queue_finish(struct queue *queue, struct request *request, int16_t status)
+{
+    /* DONE is stored before the range is given up: what overlaps must not start earlier (see
+     * journal.h). */
+    journal_done(&queue->journal, request->tag, status);
+    queue_release(queue, request);
+    if (queue->barrier && request->entry->operation == BLKIF_OP_WRITE_BARRIER)
+        queue->barrier = false;
+    queue->started--;
+    count(queue->statistics, request->entry, status);
+    queue->answers[queue->answer_count++] = request->tag;
+}
+
+static void park(struct queue *queue, struct request *request)
+{
+    /* Never answered as failed: Linux's blkfront would report success and stop flushing. */
+    queue->statistics->flushes_parked++;
+    queue->paused = true;
+    queue->journal.slab->header->store_paused = 1;
+    request_list_push(&queue->parked, request);
+    queue->events->flush_failed(queue->context, request->io.result);
+}
+
+/* A step went well: on to the next, or the end. Reads are collected in `reads` for one copy. */
+static void advance(struct queue *queue, struct request *request, struct request_list *reads)
+{
+    if (request->step + 1U < request_plan(request->entry)->count) {
+        request->step++;
+        queue_submit_step(queue, request);
+    } else if (request_has_data_out(request->entry)) {
+        request_list_push(reads, request);
+    } else {
+        queue_finish(queue, request, BLKIF_RSP_OKAY);
+    }
+}
+
+static void copy_out(struct queue *queue, struct request_list *reads)
+{
+    struct guest_memory *memory = queue->turn->memory;
+    struct request *request;
+
+    for (request = reads->first; request; request = request->next)
+        if (!guest_memory_add(memory, request)) {
+            guest_memory_run(memory, queue->statistics);
+            (void)guest_memory_add(memory, request);
+        }
+    guest_memory_run(memory, queue->statistics);
+    while ((request = request_list_pop(reads)))
+        queue_finish(queue, request, request->copied ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR);
+}
+
+void queue_handle_returned(struct queue *queue)
+{
+    /* Steps that are done at once join the list anew and are looked at in the next round. */
+    struct request_list returned = queue->returned;
+    struct request_list reads = {0};
+    struct request *request;
+
+    queue->returned = (struct request_list){0};
+    while ((request = request_list_pop(&returned))) {
+        const struct io *io = &request->io;
+
+        if (io->result >= 0) {
+            if (io->operation == IO_FLUSH && queue->paused && !queue->parked.first) {
+                queue->paused = false;
+                queue->journal.slab->header->store_paused = 0;
+            }
+            advance(queue, request, &reads);
+        } else if (io->operation == IO_FLUSH) {
+            park(queue, request);
+        } else {
+            queue->events->io_failed(queue->context, io->operation, request->entry->sector,
+                                     io->result);
+            queue_finish(queue, request, BLKIF_RSP_ERROR);
+        }
+    }
+    if (reads.first)
+        copy_out(queue, &reads);
+}
+
+void queue_publish(struct queue *queue)
+{
+    if (queue->answer_count == 0 || queue->broken)
+        return;
+    journal_publish(&queue->journal, &queue->ring, queue->answers, queue->answer_count);
+    queue->answer_count = 0;
+}
+
+void queue_retry_flush(struct queue *queue)
+{
+    struct request *request;
+
+    while ((request = request_list_pop(&queue->parked)))
+        queue_submit_step(queue, request);
+    turn_mark_ready(queue);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A queue from the inside, for the files that make it up: queue.c (life, passes), queue_intake.c
+ * (ring to store), queue_answer.c (store to ring), turn.c. */
+#ifndef BLKBACK_BLKIF_QUEUE_INTERNAL_H
+#define BLKBACK_BLKIF_QUEUE_INTERNAL_H
+
+#include "blkback/queue.h"
+#include "decode.h"
+#include "journal.h"
+#include "overlap.h"
+#include "request.h"
+#include "ring.h"
+
+struct queue {
+    struct turn *turn;
+    struct store *store;
+    struct overlap_table *overlaps;
+    const struct queue_events *events;
+    void *context;
+    struct evtchn *evtchn;
+    enum blkif_abi abi;
+    struct ring ring;
+    struct journal journal;
+    struct decode_limits limits;
+    struct slab_statistics *statistics;
+    struct request *requests; /* by tag */
+
+    /* Where requests are between the ring and the answer; each in one list at most. */
+    struct request_list waiting;     /* TAKEN, in the order of the ring */
+    struct request_list unsubmitted; /* started, the engine was busy */
+    struct request_list returned;    /* a step of I/O is over */
+    struct request_list parked;      /* flushes that failed */
+    uint16_t *answers;               /* tags that are DONE and not published */
+    uint32_t answer_count;
+
+    unsigned started; /* dispatched and not finished: what a barrier waits for */
+    unsigned queued;  /* I/Os that the store holds */
+    bool barrier;     /* one is under way: nothing overtakes it */
+    bool paused;      /* a flush failed */
+    bool broken;
+    bool disconnected;
+    bool masked; /* an event was taken and the port not unmasked yet */
+
+    bool is_ready;
+    bool is_stalled;
+    struct queue *next_ready;
+    struct queue *next_stalled;
+};
+
+/* turn.c */
+void turn_mark_ready(struct queue *queue);
+void turn_mark_stalled(struct queue *queue);
+void turn_forget(struct queue *queue);
+
+/* queue_intake.c: takes what the ring has; starts what may start. */
+void queue_take(struct queue *queue);
+void queue_dispatch(struct queue *queue);
+/* Submits the current step of a request. */
+void queue_submit_step(struct queue *queue, struct request *request);
+/* Tries again what the engine had no room for. */
+void queue_resubmit(struct queue *queue);
+
+/* queue_answer.c: goes on with what came back from the store; publishes what is DONE. */
+void queue_handle_returned(struct queue *queue);
+void queue_finish(struct queue *queue, struct request *request, int16_t status);
+void queue_publish(struct queue *queue);
+/* Gives back what a request holds besides its journal entry. */
+void queue_release(struct queue *queue, struct request *request);
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A request on its way: see request.h. */
+#include "request.h"
+
+#include <stddef.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
+
+#define SECTOR_BYTES 512U
+
+void request_list_push(struct request_list *list, struct request *request)
+{
+    request->next = NULL;
+    if (list->last)
+        list->last->next = request;
+    else
+        list->first = request;
+    list->last = request;
+}
+
+void request_list_push_front(struct request_list *list, struct request *request)
+{
+    request->next = list->first;
+    list->first = request;
+    if (!list->last)
+        list->last = request;
+}
+
+struct request *request_list_pop(struct request_list *list)
+{
+    struct request *request = list->first;
+
+    if (request) {
+        list->first = request->next;
+        if (!list->first)
+            list->last = NULL;
+        request->next = NULL;
+    }
+    return request;
+}
+
+const struct request_plan *request_plan(const struct slab_entry *entry)
+{
+    static const struct request_plan read = {1, {IO_READ}};
+    static const struct request_plan write = {1, {IO_WRITE}};
+    static const struct request_plan flush = {1, {IO_FLUSH}};
+    static const struct request_plan flush_write = {2, {IO_FLUSH, IO_WRITE}};
+    static const struct request_plan barrier_write = {3, {IO_FLUSH, IO_WRITE, IO_FLUSH}};
+
+    switch (entry->operation) {
+    case BLKIF_OP_READ:
+        return &read;
+    case BLKIF_OP_WRITE:
+        return &write;
+    case BLKIF_OP_WRITE_BARRIER:
+        return entry->bytes ? &barrier_write : &flush;
+    default: /* decoding lets nothing else through than a flush */
+        return entry->bytes ? &flush_write : &flush;
+    }
+}
+
+bool request_has_data_in(const struct slab_entry *entry)
+{
+    return entry->bytes && entry->operation != BLKIF_OP_READ;
+}
+
+bool request_has_data_out(const struct slab_entry *entry)
+{
+    return entry->operation == BLKIF_OP_READ;
+}
+
+void request_prepare_io(struct request *request)
+{
+    const struct slab_entry *entry = request->entry;
+    struct io *io = &request->io;
+
+    io->operation = request_plan(entry)->step[request->step];
+    io->result = 0;
+    if (io->operation == IO_FLUSH) {
+        io->offset = 0;
+        io->length = 0;
+        io->iov = NULL;
+        io->iov_count = 0;
+        return;
+    }
+    request->iov = (struct iovec){.iov_base = request->buffer, .iov_len = entry->bytes};
+    io->offset = entry->sector * SECTOR_BYTES;
+    io->length = entry->bytes;
+    io->iov = &request->iov;
+    io->iov_count = 1;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A request on its way: what belongs to it beyond its journal entry and does not outlive the
+ * process. One for each entry, allocated when the queue connects.
+ */
+#ifndef BLKBACK_BLKIF_REQUEST_H
+#define BLKBACK_BLKIF_REQUEST_H
+
+#include "blkback/io.h"
+#include "journal.h"
+#include "overlap.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct queue;
+
+struct request {
+    struct io io;
+    struct iovec iov; /* the engine changes it; filled anew for each step */
+    struct overlap_range range;
+    struct request *next; /* in one list at a time */
+    struct queue *queue;
+    struct slab_entry *entry;
+    const struct slab_segment *segments;
+    uint8_t *buffer; /* of the pool, while there is data under way */
+    uint16_t tag;
+    uint8_t step; /* of its plan, the one under way */
+    bool copied;  /* set by guest_memory_run() */
+};
+
+/* First in, first out. */
+struct request_list {
+    struct request *first;
+    struct request *last;
+};
+
+void request_list_push(struct request_list *list, struct request *request);
+void request_list_push_front(struct request_list *list, struct request *request);
+struct request *request_list_pop(struct request_list *list); /* NULL when empty */
+
+/*
+ * The I/O that carries out an operation, in order:
+ *   READ: read. WRITE: write. FLUSH: flush, then its data if it has any.
+ *   BARRIER: flush, write, flush: what came before it is stable before its own data can be, and its
+ * data before the answer.
+ */
+struct request_plan {
+    uint8_t count;
+    enum io_operation step[3];
+};
+
+const struct request_plan *request_plan(const struct slab_entry *entry);
+
+/* Whether the request brings data from the guest, and whether it takes data to it. */
+bool request_has_data_in(const struct slab_entry *entry);
+bool request_has_data_out(const struct slab_entry *entry);
+
+/* Sets up `request->io` for its current step. */
+void request_prepare_io(struct request *request);
+
+#endif

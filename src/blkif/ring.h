@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The consuming half of a blkif ring. The stock macros of xen/io/ring.h read guest-writable words
+ * more than once and decide by the ring's own rsp_prod; here both counters are private, every slot
+ * is copied once, and of what the guest can write only req_prod (range checked) and rsp_event
+ * (decides a notification, nothing else) are read.
+ */
+#ifndef BLKBACK_BLKIF_RING_H
+#define BLKBACK_BLKIF_RING_H
+
+#include "blkback/abi.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The shared header, as in xen/io/ring.h. */
+struct ring_shared {
+    _Atomic uint32_t req_prod;
+    _Atomic uint32_t req_event;
+    _Atomic uint32_t rsp_prod;
+    _Atomic uint32_t rsp_event;
+    uint8_t pad[48];
+};
+
+_Static_assert(sizeof(struct ring_shared) == BLKIF_RING_HEADER_BYTES, "layout of xen/io/ring.h");
+
+struct ring {
+    struct ring_shared *shared; /* mapped from the guest */
+    volatile uint8_t *slots;
+    uint32_t slot_bytes;
+    uint32_t count; /* of slots, a power of two */
+    uint32_t req_cons;
+    uint32_t rsp_prod;      /* private: responses put so far */
+    uint32_t rsp_published; /* what the shared rsp_prod was set to last */
+};
+
+/* A private copy of a slot, aligned for any member. */
+struct ring_slot {
+    _Alignas(8) uint8_t bytes[BLKIF_SLOT_BYTES_MAX];
+};
+
+/*
+ * Attaches to mapped pages. A frontend may have used the ring before (it kept it while the backend
+ * went away): both counters start at the shared rsp_prod, as Linux's BACK_RING_ATTACH does. Returns
+ * 0 or -EPROTO when req_prod is out of range.
+ */
+int ring_init(struct ring *ring, void *pages, enum blkif_abi abi, uint32_t order);
+
+/* Number of slots to be taken; -EPROTO when the frontend's req_prod ran ahead or backwards. */
+int ring_available(const struct ring *ring, uint32_t *out);
+
+/* Copies the next slot, each word loaded once, and advances. Only after ring_available() said there
+ * is one. */
+void ring_take(struct ring *ring, struct ring_slot *out);
+
+/*
+ * Writes a response into the next slot and advances the private producer by `slots`, as many as the
+ * request had. Not seen by the frontend before ring_publish().
+ */
+void ring_put_response(struct ring *ring, uint64_t id, uint8_t operation, int16_t status,
+                       uint32_t slots);
+
+/* Lets the frontend see all responses that were put: one 32-bit store, the commit point of the
+ * journal. */
+void ring_publish(struct ring *ring);
+
+/*
+ * Whether the frontend asked to be notified of what the last ring_publish() calls since `before`
+ * (value of rsp_published then) let it see.
+ */
+bool ring_must_notify(const struct ring *ring, uint32_t before);
+
+/*
+ * Asks for an event at the next request and looks once more: true when requests came meanwhile, so
+ * that the caller goes on instead of sleeping.
+ */
+bool ring_arm(struct ring *ring);
+
+#endif

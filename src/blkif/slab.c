@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A vbd's slab file: see slab.h. */
+#include "blkback/slab.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Address space for the largest slab: every queue with the longest ring and 256 segments for each
+ * request. */
+#define SLAB_SPAN                                   \
+    (sizeof(struct slab_header) +                   \
+     (uint64_t)STATE_MAX_QUEUES * STATE_MAX_SLOTS * \
+         (sizeof(struct slab_entry) + 256 * sizeof(struct slab_segment)))
+
+static uint32_t align64(uint64_t bytes)
+{
+    return (uint32_t)((bytes + 63) & ~UINT64_C(63));
+}
+
+int slab_open(int fd, struct slab *out)
+{
+    const uint32_t header_bytes = align64(sizeof(struct slab_header));
+    struct slab_header old;
+    const uint32_t epoch = slab_read_header(fd, &old) == 0 ? old.epoch + 1 : 1;
+    const int error = posix_fallocate(fd, 0, header_bytes);
+
+    if (error)
+        return -error;
+    struct slab_header *header = mmap(NULL, SLAB_SPAN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (header == MAP_FAILED)
+        return -errno;
+    memset(header, 0, sizeof(*header));
+    header->magic = SLAB_MAGIC;
+    header->version_major = STATE_VERSION_MAJOR;
+    header->version_minor = STATE_VERSION_MINOR;
+    header->epoch = epoch;
+    header->file_size = header_bytes;
+    *out =
+        (struct slab){.fd = fd, .header = header, .mapped = SLAB_SPAN, .allocated = header_bytes};
+    return 0;
+}
+
+int slab_reserve(struct slab *slab, uint32_t bytes, uint32_t *offset)
+{
+    const uint64_t end = (uint64_t)slab->allocated + align64(bytes);
+
+    if (end > slab->mapped)
+        return -ENOSPC;
+    const int error = posix_fallocate(slab->fd, slab->allocated, align64(bytes));
+
+    if (error)
+        return -error;
+    memset(slab_at(slab, slab->allocated), 0, align64(bytes));
+    *offset = slab->allocated;
+    slab->allocated = (uint32_t)end;
+    slab->header->file_size = end;
+    return 0;
+}
+
+void slab_reset(struct slab *slab)
+{
+    const uint32_t header_bytes = align64(sizeof(struct slab_header));
+
+    /* Status shows these until the next connection; everything else of a queue is set anew by it.
+     */
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++) {
+        slab->header->queues[i].slots = 0;
+        slab->header->queues[i].in_flight = 0;
+    }
+    slab->header->queue_count = 0;
+    slab->header->store_paused = 0;
+    slab->header->entries_end = 0;
+    slab->header->file_size = header_bytes;
+    slab->allocated = header_bytes;
+    (void)ftruncate(slab->fd, header_bytes);
+}
+
+void slab_close(struct slab *slab)
+{
+    if (!slab->header)
+        return;
+    (void)munmap(slab->header, slab->mapped);
+    (void)close(slab->fd);
+    *slab = (struct slab){.fd = -1};
+}
