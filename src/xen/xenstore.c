@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A session with xenstored over libxenstore. */
+#include "blkback/xenstore.h"
+
+#include "blkback/parse.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xenstore.h>
+
+#define TRANSACTION_TRIES 100U
+
+struct xenstore {
+    struct xs_handle *handle;
+    xs_transaction_t transaction; /* of the body that is running, else XBT_NULL */
+};
+
+/* libxenstore says what went wrong in errno; a failure must never look like success. */
+static int last_error(void)
+{
+    return errno > 0 ? -errno : -EIO;
+}
+
+int xenstore_open(struct xenstore **out)
+{
+    struct xenstore *xs = calloc(1, sizeof(*xs));
+    if (xs == NULL)
+        return -ENOMEM;
+    errno = 0;
+    xs->handle = xs_open(0);
+    if (xs->handle == NULL) {
+        int error = last_error();
+        free(xs);
+        return error;
+    }
+    xs->transaction = XBT_NULL;
+    *out = xs;
+    return 0;
+}
+
+void xenstore_close(struct xenstore *xs)
+{
+    if (xs == NULL)
+        return;
+    xs_close(xs->handle);
+    free(xs);
+}
+
+int xenstore_fd(const struct xenstore *xs)
+{
+    return xs_fileno(xs->handle);
+}
+
+int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)
+{
+    unsigned length = 0;
+    char *data = xs_read(xs->handle, xs->transaction, path, &length);
+    if (data == NULL)
+        return last_error();
+    int error = 0;
+    if (memchr(data, '\0', length) != NULL) {
+        error = -EILSEQ;
+    } else if (length >= size || length > XENSTORE_VALUE_MAX) {
+        error = -E2BIG;
+    } else {
+        memcpy(value, data, length);
+        value[length] = '\0';
+    }
+    free(data);
+    return error;
+}
+
+static int join(const char *dir, const char *node, char path[XENSTORE_PATH_MAX])
+{
+    int length = snprintf(path, XENSTORE_PATH_MAX, "%s/%s", dir, node);
+    return length < 0 || (unsigned)length >= XENSTORE_PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+int xenstore_read_at(struct xenstore *xs, const char *dir, const char *node, char *value,
+                     unsigned size)
+{
+    char path[XENSTORE_PATH_MAX];
+    int error = join(dir, node, path);
+    return error != 0 ? error : xenstore_read(xs, path, value, size);
+}
+
+int xenstore_read_u32(struct xenstore *xs, const char *dir, const char *node, uint32_t max,
+                      uint32_t *out)
+{
+    char value[32]; /* longer than any number of 32 bits, leading zeros aside */
+    int error = xenstore_read_at(xs, dir, node, value, sizeof(value));
+    if (error == -E2BIG || error == -EILSEQ)
+        return -EINVAL;
+    return error != 0 ? error : parse_u32(value, max, out);
+}
+
+int xenstore_write_at(struct xenstore *xs, const char *dir, const char *node, const char *value)
+{
+    char path[XENSTORE_PATH_MAX];
+    int error = join(dir, node, path);
+    if (error != 0)
+        return error;
+    return xs_write(xs->handle, xs->transaction, path, value, (unsigned)strlen(value))
+               ? 0
+               : last_error();
+}
+
+int xenstore_printf_at(struct xenstore *xs, const char *dir, const char *node, const char *format,
+                       ...)
+{
+    char value[XENSTORE_VALUE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(value, sizeof(value), format, arguments);
+    va_end(arguments);
+    if (length < 0 || (unsigned)length >= sizeof(value))
+        return -E2BIG;
+    return xenstore_write_at(xs, dir, node, value);
+}
+
+int xenstore_remove_at(struct xenstore *xs, const char *dir, const char *node)
+{
+    char path[XENSTORE_PATH_MAX];
+    int error = join(dir, node, path);
+    if (error != 0)
+        return error;
+    if (xs_rm(xs->handle, xs->transaction, path))
+        return 0;
+    error = last_error();
+    return error == -ENOENT ? 0 : error;
+}
+
+int xenstore_list(struct xenstore *xs, const char *path, char ***names, unsigned *count)
+{
+    unsigned found = 0;
+    char **list = xs_directory(xs->handle, xs->transaction, path, &found);
+    if (list == NULL)
+        return last_error();
+    *names = list;
+    *count = found;
+    return 0;
+}
+
+int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, void *context),
+                         void *context)
+{
+    for (unsigned i = 0; i < TRANSACTION_TRIES; i++) {
+        xs->transaction = xs_transaction_start(xs->handle);
+        if (xs->transaction == XBT_NULL)
+            return last_error();
+        int error = body(xs, context);
+        xs_transaction_t transaction = xs->transaction;
+        xs->transaction = XBT_NULL;
+        if (error != 0) {
+            xs_transaction_end(xs->handle, transaction, true);
+            return error;
+        }
+        if (xs_transaction_end(xs->handle, transaction, false))
+            return 0;
+        if (errno != EAGAIN)
+            return last_error();
+    }
+    return -EAGAIN;
+}
+
+int xenstore_watch(struct xenstore *xs, const char *path, const char *token)
+{
+    return xs_watch(xs->handle, path, token) ? 0 : last_error();
+}
+
+int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token)
+{
+    return xs_unwatch(xs->handle, path, token) ? 0 : last_error();
+}
+
+static int copy_text(const char *text, char *out, unsigned size)
+{
+    size_t length = strlen(text);
+    if (length >= size)
+        return -E2BIG;
+    memcpy(out, text, length + 1);
+    return 0;
+}
+
+int xenstore_next_event(struct xenstore *xs, char *path, unsigned path_size, char *token,
+                        unsigned token_size)
+{
+    for (;;) {
+        errno = 0;
+        char **event = xs_check_watch(xs->handle);
+        if (event == NULL)
+            return errno == EAGAIN ? -EAGAIN : -EPIPE;
+        /* A path too long to be one of ours: its event concerns nobody. */
+        bool fits = copy_text(event[XS_WATCH_PATH], path, path_size) == 0 &&
+                    copy_text(event[XS_WATCH_TOKEN], token, token_size) == 0;
+        free(event);
+        if (fits)
+            return 0;
+    }
+}
