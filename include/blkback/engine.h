@@ -19,9 +19,13 @@ struct engine_ops {
      * not have or allow it. */
     int (*create)(unsigned depth, struct engine **out);
     enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
-    /* Hands everything submitted since the last commit to the kernel: at most one system call. */
+    /*
+     * Hands everything submitted since the last commit to the kernel: one system call, none if there is nothing; more only when the
+     * kernel stops half-way. Returns 0; -EAGAIN when it could not take all of it yet (the rest is kept: commit again soon);
+     * another -errno when the engine is unusable.
+     */
     int (*commit)(struct engine *engine);
-    /* Calls `done` of what has completed and returns how many; never blocks. */
+    /* Calls `done` of what has completed and returns how many; never blocks. `done` may submit, but neither commit nor reap. */
     unsigned (*reap)(struct engine *engine);
     /* Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED. */
     int (*event_fd)(const struct engine *engine);

@@ -81,8 +81,11 @@ static inline void store_close(struct store *store)
 /* Makes every engine the kernel allows, each for `depth` I/Os in flight; at least the inline one.
  * Returns 0 or -ENOMEM. */
 int engine_set_create(unsigned depth, struct engine_set *out);
-/* One system call per engine that has something to hand over. */
-void engine_set_commit(const struct engine_set *engines);
+/*
+ * One system call per engine that has something to hand over. Returns 0; -EAGAIN when the kernel could not take all of it yet: call
+ * again within milliseconds, for nothing else may wake the loop; any other error will not pass.
+ */
+int engine_set_commit(const struct engine_set *engines);
 void engine_set_destroy(struct engine_set *engines);
 
 #endif

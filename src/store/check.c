@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What every driver checks and says in the same way: see check.h. */
+#include "check.h"
+
+#include "blkback/parse.h"
+
+#include <errno.h>
+
+static bool vector_fits(const struct store_caps *caps, const struct io *io)
+{
+    uint64_t left = io->length;
+
+    for (unsigned i = 0; i < io->iov_count; i++) {
+        uintptr_t base = (uintptr_t)io->iov[i].iov_base;
+        uint64_t length = io->iov[i].iov_len;
+
+        if (length > left || base % caps->memory_alignment != 0)
+            return false;
+        /* Kernels differ in what direct I/O takes of one entry; whole sectors suit them all. */
+        if (caps->direct && length % caps->sector_size != 0)
+            return false;
+        left -= length;
+    }
+    return left == 0;
+}
+
+int store_check_io(const struct store_caps *caps, const struct io *io)
+{
+    if (io->operation == IO_FLUSH)
+        return 0;
+    if (io->offset % caps->sector_size != 0 || io->length % caps->sector_size != 0)
+        return -EINVAL;
+    if (!range_within(io->offset, io->length, caps->size) || !vector_fits(caps, io))
+        return -EINVAL;
+    return io->operation == IO_WRITE && caps->read_only ? -EROFS : 0;
+}
+
+bool store_sector_size_valid(uint32_t size)
+{
+    return size >= STORE_SECTOR_MIN && size <= STORE_SECTOR_MAX && (size & (size - 1)) == 0;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The io_uring engine. Submission fills entries of the submission queue, commit is one
+ * io_uring_enter, reaping reads shared memory.
+ *
+ * The event descriptor is the ring's own: it is readable exactly while there are completions, so
+ * nothing has to be read to clear it, where an eventfd costs a read per wake-up.
+ */
+#include "blkback/engine.h"
+#include "progress.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+
+#define REAP_BATCH 64U
+
+struct uring {
+    struct engine base;
+    struct io_uring ring;
+    unsigned depth;
+    struct io *again; /* to be handed to the kernel once more */
+};
+
+static struct uring *uring_of(struct engine *engine)
+{
+    return (struct uring *)engine;
+}
+
+static int check_opcodes(struct io_uring *ring)
+{
+    static const int needed[] = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
+                                 IORING_OP_FSYNC};
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    int error = probe ? 0 : -ENOSYS;
+
+    for (unsigned i = 0; !error && i < sizeof(needed) / sizeof(needed[0]); i++) {
+        if (!io_uring_opcode_supported(probe, needed[i]))
+            error = -ENOSYS;
+    }
+    io_uring_free_probe(probe);
+    return error;
+}
+
+/*
+ * As many entries as I/Os may be in flight, so the submission queue can't overflow. The kernel
+ * makes the completion queue twice that size, so that can't either, even when completions being
+ * reported lead to new submissions.
+ */
+static int make_ring(unsigned depth, struct io_uring *ring)
+{
+    /* Linux 5.19: completions need not interrupt a busy thread, they are taken up when it enters
+     * the kernel or asks. */
+    struct io_uring_params params = {.flags =
+                                         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG};
+    int error = io_uring_queue_init_params(depth, ring, &params);
+
+    if (error != -EINVAL)
+        return error;
+    params = (struct io_uring_params){0};
+    return io_uring_queue_init_params(depth, ring, &params);
+}
+
+static int uring_create(unsigned depth, struct engine **out)
+{
+    struct uring *uring = NULL;
+    int error = -EINVAL;
+
+    if (depth == 0)
+        return -EINVAL;
+    uring = calloc(1, sizeof(*uring));
+    if (!uring)
+        return -ENOMEM;
+    error = make_ring(depth, &uring->ring);
+    if (error) {
+        free(uring);
+        return error;
+    }
+    error = check_opcodes(&uring->ring);
+    if (error) {
+        io_uring_queue_exit(&uring->ring);
+        free(uring);
+        return error;
+    }
+    uring->base.ops = &engine_uring;
+    uring->depth = depth;
+    *out = &uring->base;
+    return 0;
+}
+
+/* Puts the next attempt of `io` into the submission queue. Returns false when that is full. */
+static bool prepare(struct uring *uring, struct io *io)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+    const struct iovec *iov = io->engine.iov;
+    unsigned count = (unsigned)progress_iov_count(io);
+    uint64_t position = io->engine.position;
+    int fd = io->engine.fd;
+
+    if (!sqe)
+        return false;
+    /* One entry: the opcodes without a vector save the kernel a copy from user memory. */
+    switch (io->operation) {
+    case IO_READ:
+        if (count == 1)
+            io_uring_prep_read(sqe, fd, iov->iov_base, progress_span(io), position);
+        else
+            io_uring_prep_readv(sqe, fd, iov, count, position);
+        break;
+    case IO_WRITE:
+        if (count == 1)
+            io_uring_prep_write(sqe, fd, iov->iov_base, progress_span(io), position);
+        else
+            io_uring_prep_writev(sqe, fd, iov, count, position);
+        break;
+    case IO_FLUSH:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, io);
+    return true;
+}
+
+static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
+{
+    struct uring *uring = uring_of(engine);
+
+    if (engine->in_flight >= uring->depth)
+        return IO_BUSY;
+    progress_start(io, fd);
+    if (!prepare(uring, io))
+        return IO_BUSY;
+    engine->in_flight++;
+    return IO_QUEUED;
+}
+
+static int uring_commit(struct engine *engine)
+{
+    struct uring *uring = uring_of(engine);
+
+    while (uring->again && prepare(uring, uring->again))
+        uring->again = uring->again->engine.next;
+
+    while (io_uring_sq_ready(&uring->ring) > 0) {
+        int submitted = io_uring_submit(&uring->ring);
+
+        /* What was not taken stays in the submission queue. */
+        if (submitted == 0 || submitted == -EAGAIN || submitted == -EBUSY || submitted == -EINTR)
+            return -EAGAIN;
+        if (submitted < 0)
+            return submitted;
+    }
+    return 0;
+}
+
+/* Returns how many I/Os are over by it: 1 or 0. */
+static unsigned complete(struct uring *uring, struct io *io, int outcome)
+{
+    if (!progress_over(io, outcome)) {
+        io->engine.next = uring->again;
+        uring->again = io;
+        return 0;
+    }
+    uring->base.in_flight--;
+    io->done(io);
+    return 1;
+}
+
+static unsigned uring_reap(struct engine *engine)
+{
+    struct uring *uring = uring_of(engine);
+    struct io_uring_cqe *cqes[REAP_BATCH];
+    struct io *ios[REAP_BATCH];
+    int outcomes[REAP_BATCH];
+    unsigned before = engine->in_flight;
+    unsigned reaped = 0;
+    unsigned done = 0;
+    unsigned count = 0;
+
+    /* No more than was in flight at first, so that I/O submitted from `done` does not keep us here.
+     */
+    while (reaped < before) {
+        count = io_uring_peek_batch_cqe(&uring->ring, cqes, REAP_BATCH);
+        if (count == 0)
+            break;
+        /* Copied and given back first: `done` may submit, and the kernel may need the room. */
+        for (unsigned i = 0; i < count; i++) {
+            ios[i] = io_uring_cqe_get_data(cqes[i]);
+            outcomes[i] = cqes[i]->res;
+        }
+        io_uring_cq_advance(&uring->ring, count);
+        for (unsigned i = 0; i < count; i++)
+            done += complete(uring, ios[i], outcomes[i]);
+        reaped += count;
+    }
+    /* Whether the caller commits before it sleeps is not known here. */
+    if (uring->again)
+        (void)uring_commit(engine);
+    return done;
+}
+
+static int uring_event_fd(const struct engine *engine)
+{
+    return ((const struct uring *)engine)->ring.ring_fd;
+}
+
+static void uring_destroy(struct engine *engine)
+{
+    struct uring *uring = uring_of(engine);
+
+    io_uring_queue_exit(&uring->ring);
+    free(uring);
+}
+
+const struct engine_ops engine_uring = {
+    .name = "uring",
+    .create = uring_create,
+    .submit = uring_submit,
+    .commit = uring_commit,
+    .reap = uring_reap,
+    .event_fd = uring_event_fd,
+    .destroy = uring_destroy,
+};

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The file store: a regular file or a block device, reached through one of the engines. */
+#include "check.h"
+#include "image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct file_store {
+    struct store base;
+    struct engine *engine;
+    int fd;
+};
+
+/* The engine that was asked for, or the best for this image of those that could be made. */
+static struct engine *choose_engine(const struct store_params *params, const struct image *image)
+{
+    const struct engine_set *engines = params->engines;
+    /* A file in memory is done sooner than handed over: io_uring passes tmpfs reads to another
+     * thread. */
+    struct engine *const order[] = {image->in_memory ? engines->inline_ : NULL, engines->uring,
+                                    engines->aio, engines->inline_};
+
+    for (unsigned i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (order[i] && (!params->engine || order[i]->ops == params->engine))
+            return order[i];
+    }
+    return NULL;
+}
+
+/* Whether and in which sectors `image` can be served. */
+static int settle_sectors(const struct store_params *params, const struct image *image, char *why,
+                          unsigned why_size, uint32_t *out)
+{
+    uint32_t sector = params->sector_size ? params->sector_size : image->logical_sector;
+
+    if (!store_sector_size_valid(sector))
+        return store_refuse(why, why_size, -EINVAL, "%u is not a sector size", sector);
+    if (sector < image->logical_sector)
+        return store_refuse(why, why_size, -EINVAL,
+                            "the device has sectors of %u bytes, %u were asked for",
+                            image->logical_sector, sector);
+    if (image->size < sector)
+        return store_refuse(why, why_size, -EINVAL,
+                            "the image is smaller than a sector of %u bytes", sector);
+    *out = sector;
+    return 0;
+}
+
+static void fill_caps(const struct store_params *params, const struct image *image, uint32_t sector,
+                      struct file_store *file)
+{
+    uint64_t size = image->size - image->size % sector;
+    uint32_t memory_alignment = 0;
+
+    if (params->direct && !image->in_memory)
+        memory_alignment = image_enable_direct(file->fd, sector, size);
+    else
+        (void)image_disable_direct(file->fd);
+
+    file->base.caps = (struct store_caps){
+        .size = size,
+        .sector_size = sector,
+        .physical_sector_size = image->physical_sector > sector ? image->physical_sector : sector,
+        .memory_alignment = memory_alignment ? memory_alignment : 1,
+        .read_only = params->read_only || !image->writable,
+        .flush = true,
+        .direct = memory_alignment != 0,
+        .engine = file->engine->ops->name,
+    };
+}
+
+static int file_open(const struct store_params *params, char *why, unsigned why_size,
+                     struct store **out)
+{
+    struct image image = {0};
+    struct file_store *file = NULL;
+    struct engine *engine = NULL;
+    uint32_t sector = 0;
+    int error = image_probe(params->fd, why, why_size, &image);
+
+    if (!error)
+        error = settle_sectors(params, &image, why, why_size, &sector);
+    if (error)
+        return error;
+    if (!params->read_only && !image.writable)
+        return store_refuse(why, why_size, -EROFS, "the image is read-only");
+    engine = choose_engine(params, &image);
+    if (!engine)
+        return store_refuse(why, why_size, -ENOTSUP,
+                            "the kernel does not have or does not allow the engine %s",
+                            params->engine ? params->engine->name : engine_inline.name);
+
+    file = calloc(1, sizeof(*file));
+    if (!file)
+        return store_refuse(why, why_size, -ENOMEM, "out of memory");
+    file->base.driver = &store_file;
+    file->engine = engine;
+    file->fd = params->fd;
+    fill_caps(params, &image, sector, file);
+    *out = &file->base;
+    return 0;
+}
+
+static enum io_submit file_submit(struct store *store, struct io *io)
+{
+    struct file_store *file = (struct file_store *)store;
+    int error = store_check_io(&store->caps, io);
+
+    if (error || (io->operation != IO_FLUSH && io->length == 0)) {
+        io->result = error;
+        return IO_DONE;
+    }
+    return file->engine->ops->submit(file->engine, file->fd, io);
+}
+
+static void file_close(struct store *store)
+{
+    struct file_store *file = (struct file_store *)store;
+
+    close(file->fd);
+    free(file);
+}
+
+const struct store_driver store_file = {
+    .name = "file",
+    .open = file_open,
+    .submit = file_submit,
+    .close = file_close,
+};
