@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The bed: xenstored, domains, backends and a frontend of ours, without a hypervisor."""

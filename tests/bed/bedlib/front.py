@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guest's side of a disk: XenBus handshake in as many ways as guests have, requests, checked answers."""
+
+import contextlib
+import ctypes
+
+from . import native
+from .bed import as_pointer
+from .vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
+
+READ, WRITE, WRITE_BARRIER, FLUSH, DISCARD, INDIRECT = 0, 1, 2, 3, 5, 6
+OKAY, ERROR, EOPNOTSUPP = 0, -1, -2
+ABIS = {"x86_64-abi": 0, "x86_32-abi": 1}
+SECTOR, PAGE = 512, 4096
+
+
+class Wrong(AssertionError):
+    """The backend did something that no backend may."""
+
+
+class Frontend:
+    """One vbd's frontend with one queue. Every answer is checked: known id, its operation, exactly one."""
+
+    def __init__(self, vbd):
+        self.vbd, self.bed, self.xs = vbd, vbd.domain.bed, vbd.xs
+        self.lib, self.domid = self.bed.lib, vbd.domain.domid
+        self.queue, self.in_flight, self.next_id, self.order = None, {}, 1, []
+        self.protocol = "x86_64-abi"
+        self.bed.on_close(self.free)
+
+    # --- handshake -------------------------------------------------------------------------------------------
+
+    def make_queue(self, order=0, protocol="x86_64-abi"):
+        self.protocol = protocol
+        self.queue = self.lib.front_queue_new(self.domid, self.vbd.backend_domid, order,
+                                              ABIS.get(protocol or "x86_64-abi", 0))
+        if not self.queue:
+            raise OSError(ctypes.get_errno(), "front_queue_new")
+        self.in_flight = {}
+
+    def ring_nodes(self, order, scheme="order"):
+        """The ring's references under one of the key schemes. order: ring-page-order; pages: num-ring-pages; both;
+        freebsd: ring-ref and ring-ref1 onwards; plain: ring-ref alone."""
+        refs = [self.lib.front_queue_ref(self.queue, i) for i in range(1 << order)]
+        if scheme == "plain":
+            return {"ring-ref": refs[0]}
+        nodes = {f"ring-ref{i}": ref for i, ref in enumerate(refs)}
+        if scheme == "freebsd":
+            nodes["ring-ref"] = nodes.pop("ring-ref0")
+        if scheme in ("order", "both", "freebsd"):
+            nodes["ring-page-order"] = order
+        if scheme in ("pages", "both", "freebsd"):
+            nodes["num-ring-pages"] = 1 << order
+        return nodes
+
+    def nodes(self, order=0, scheme=None):
+        """Everything the frontend writes but its state."""
+        scheme = scheme or ("order" if order else "plain")
+        nodes = self.ring_nodes(order, scheme)
+        nodes["event-channel"] = self.lib.front_queue_port(self.queue)
+        if self.protocol:
+            nodes["protocol"] = self.protocol
+        return nodes
+
+    def publish(self, nodes, state):
+        """Writes nodes (None removes one) and the state in one transaction, as Linux does."""
+        def work(tx):
+            for name, value in nodes.items():
+                if value is None:
+                    self.xs.rm(f"{self.vbd.front}/{name}", tx)
+                else:
+                    self.xs.write(f"{self.vbd.front}/{name}", value, tx)
+            self.xs.write(f"{self.vbd.front}/state", state, tx)
+
+        self.xs.transaction(work)
+
+    def connect(self, order=0, protocol="x86_64-abi", scheme=None, wait=True, state=INITIALISED, extra=None):
+        """The whole handshake. wait: for InitWait first; state: the one the ring is offered with."""
+        if wait:
+            self.vbd.wait_backend(INIT_WAIT)
+        self.make_queue(order, protocol)
+        self.publish({**self.nodes(order, scheme), **(extra or {})}, state)
+        self.vbd.wait_backend(CONNECTED)
+        if state != CONNECTED:
+            self.vbd.set_front_state(CONNECTED)
+        return self
+
+    def close(self):
+        """As Linux' blkfront on removal: 5, wait for the backend's 5 or 6, then 6. Checks that nothing is held."""
+        self.vbd.set_front_state(CLOSING)
+        self.vbd.wait_backend(CLOSING, CLOSED)
+        self.vbd.set_front_state(CLOSED)
+        self.vbd.wait_backend(CLOSED, INIT_WAIT, None)
+        self.free(strict=True)
+
+    def reset(self):
+        """After close(): ready to be connected again, as the next kernel would."""
+        self.vbd.set_front_state(INITIALISING)
+
+    def free(self, strict=False):
+        if not self.queue:
+            return
+        queue, self.queue = self.queue, None
+        with contextlib.suppress(OSError):
+            self.lib.bed_reap()
+        mapped = self.lib.front_queue_free(queue)
+        if strict and mapped:
+            raise Wrong(f"{mapped} ring pages are still mapped after the backend closed")
+
+    # --- what the backend says -------------------------------------------------------------------------------
+
+    def sectors(self):
+        return int(self.vbd.get("sectors"))
+
+    def limit(self, name, default):
+        return int(self.vbd.get(name) or default)
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    def page(self, data=b"", readonly=False):
+        """A granted page. Page objects are freed with end()."""
+        return Page(self, data, readonly)
+
+    def slots(self):
+        return self.lib.front_queue_slots(self.queue)
+
+    def put(self, op, sector=0, segments=(), *, byte1=None, handle=0, nr_sectors=0, ident=None):
+        """Puts a request without publishing it. segments: (reference, first, last). Returns its id."""
+        if ident is None:
+            ident = self.next_id << 20 | 0xabcde
+            self.next_id += 1
+        array = (native.Segment * max(1, len(segments)))(*[native.Segment(r, f, l) for r, f, l in segments])
+        request = native.Request(id=ident, sector=sector & (1 << 64) - 1, nr_sectors=nr_sectors, op=op,
+                                 byte1=len(segments) if byte1 is None else byte1, handle=handle,
+                                 segments=len(segments), segment=array)
+        native.check(self.lib.front_put(self.queue, ctypes.byref(request)))
+        self.in_flight.setdefault(ident, []).append(op)
+        return ident
+
+    def put_raw(self, slot, ident=None, op=None):
+        native.check(self.lib.front_put_raw(self.queue, bytes(slot), len(slot)))
+        if ident is not None:
+            self.in_flight.setdefault(ident, []).append(op)
+
+    def push(self):
+        return self.lib.front_push(self.queue)
+
+    def take(self, timeout=10.0):
+        """The next response, checked; None when there is none in time."""
+        response = native.Response()
+        if not self.lib.front_take(self.queue, ctypes.byref(response)):
+            if not self.lib.front_wait(self.queue, max(1, int(timeout * 1000))):
+                return None
+            self.lib.front_take(self.queue, ctypes.byref(response))
+        ops = self.in_flight.get(response.id)
+        if not ops:
+            raise Wrong(f"a response with id {response.id:#x}, which is not in flight")
+        if response.op not in ops:
+            raise Wrong(f"response of id {response.id:#x} has operation {response.op}, not one of {ops}")
+        ops.remove(response.op)
+        if not ops:
+            del self.in_flight[response.id]
+        return response
+
+    def take_all(self, timeout=10.0):
+        """All outstanding responses as {id: status}, in order of arrival; afterwards no more may come."""
+        result = {}
+        while self.in_flight:
+            response = self.take(timeout)
+            if response is None:
+                raise Wrong(f"no response to {len(self.in_flight)} requests in {timeout} s")
+            result[response.id] = response.status
+        return result
+
+    def none_more(self, seconds=0.05):
+        """Checks that nothing else arrives."""
+        if self.take(seconds) is not None:
+            raise Wrong("more responses than requests")
+
+    def run(self, op, sector=0, segments=(), **options):
+        """One request; its status."""
+        ident = self.put(op, sector, segments, **options)
+        self.push()
+        status = self.take_all()[ident]
+        return status
+
+    def read(self, sector, count):
+        """count sectors, by as many requests as it takes; Wrong on an error status."""
+        data = b""
+        while count:
+            n = min(count, 11 * 8)
+            pages = [self.page(b"\xee" * PAGE) for _ in range((n + 7) // 8)]
+            status = self.run(READ, sector, [(p.ref, 0, min(7, n - i * 8 - 1)) for i, p in enumerate(pages)])
+            if status != OKAY:
+                raise Wrong(f"READ of {n} sectors at {sector}: status {status}")
+            data += b"".join(p.data() for p in pages)[:n * SECTOR]
+            for p in pages:
+                p.end()
+            sector, count = sector + n, count - n
+        return data
+
+    def write(self, sector, data, op=WRITE):
+        """Whole sectors, one request of at most 11 pages. Its status."""
+        count = len(data) // SECTOR
+        pages = [self.page(data[i:i + PAGE], readonly=True) for i in range(0, len(data), PAGE)]
+        status = self.run(op, sector, [(p.ref, 0, min(7, count - i * 8 - 1)) for i, p in enumerate(pages)])
+        for p in pages:
+            p.end()
+        return status
+
+    def flush(self):
+        return self.run(FLUSH)
+
+    def exercise(self, model, requests=2000, depth=32, seed=1, max_segments=11, weights=(45, 45, 5, 5), **options):
+        """Random checked I/O at depth; model is changed along. Returns what was done."""
+        e = native.Exercise(model=as_pointer(model), sectors=len(model) // SECTOR, seed=seed, requests=requests,
+                            depth=min(depth, self.slots()), max_segments=max_segments, weight_read=weights[0],
+                            weight_write=weights[1], weight_flush=weights[2], weight_barrier=weights[3],
+                            timeout_ms=20000, alignment=1)
+        for name, value in options.items():
+            setattr(e, name, value)
+        status = self.lib.front_exercise(self.queue, ctypes.byref(e))
+        if e.message:
+            raise Wrong(e.message.decode())
+        native.check(status)
+        return e
+
+    def bench(self, *, write=False, size=4096, depth=1, seconds=2.0, sequential=False, sectors=None, max_segments=11):
+        b = native.Bench(sectors=sectors or self.sectors(), seed=88172645463325252, write=write, size=size,
+                         depth=depth, sequential=sequential, max_segments=max_segments,
+                         milliseconds=int(seconds * 1000))
+        native.check(self.lib.front_bench(self.queue, ctypes.byref(b)))
+        return b
+
+
+class Page:
+    """A granted page of the guest."""
+
+    def __init__(self, front, data=b"", readonly=False):
+        self.front = front
+        self.ref = native.check(front.lib.bed_grant(front.domid, front.vbd.backend_domid, 1, readonly))
+        self.fill(data)
+
+    def fill(self, data):
+        ctypes.memmove(self.front.lib.bed_page(self.front.domid, self.ref), bytes(data), len(data))
+
+    def data(self):
+        return ctypes.string_at(self.front.lib.bed_page(self.front.domid, self.ref), PAGE)
+
+    def end(self):
+        """Ends the grant; the backend must not hold it any more."""
+        mapped = native.check(self.front.lib.bed_grant_end(self.front.domid, self.ref))
+        if mapped:
+            raise Wrong(f"reference {self.ref} is still mapped {mapped} times")
