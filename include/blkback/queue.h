@@ -23,6 +23,7 @@ struct overlap_table;
 struct turn {
     struct queue *ready;   /* have something to do before the loop may sleep */
     struct queue *stalled; /* wait for a buffer or for room in an engine */
+    bool freed; /* a buffer was given back, or room in an engine: the stalled may try again */
     struct buffer_pool *buffers;
     struct guest_memory *memory;
 };
@@ -35,7 +36,8 @@ struct queue_events {
     void (*io_failed)(void *context, enum io_operation operation, uint64_t sector, int error);
     /* A flush failed: it is held back, and the queue waits. See queue_retry_flush(). */
     void (*flush_failed)(void *context, int error);
-    /* After a queue_disconnect() that left I/O in flight: the last of it is over. */
+    /* After a queue_disconnect() that left I/O in flight: the last of it is over. The queue may be
+     * destroyed from within. */
     void (*drained)(void *context);
 };
 
@@ -74,12 +76,12 @@ void queue_on_event(struct queue *queue);
  */
 void queue_pump(struct queue *queue);
 
-/* Pumps every queue that is ready, each once. Returns whether some are ready still: then the loop
- * must not sleep. */
-bool turn_run(struct turn *turn);
-
-/* Lets the stalled queues try again: buffers or room in an engine may have become free. */
-void turn_unstall(struct turn *turn);
+/*
+ * Pumps every queue that is ready, each once, and lets stalled ones try again if something was freed.
+ * Look at `ready` afterwards, when the engines have been committed: while a queue is ready, the
+ * loop must not sleep.
+ */
+void turn_run(struct turn *turn);
 
 /* Tries a flush that failed once more. `store` can be trusted to report a lasting fault again
  * (direct I/O). */

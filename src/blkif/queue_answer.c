@@ -12,6 +12,7 @@ void queue_release(struct queue *queue, struct request *request)
     if (request->buffer) {
         buffer_pool_put(queue->turn->buffers, request->buffer);
         request->buffer = NULL;
+        queue->turn->freed = true;
     }
 }
 

@@ -74,9 +74,10 @@ void slab_reset(struct slab *slab)
     slab->header->queue_count = 0;
     slab->header->store_paused = 0;
     slab->header->entries_end = 0;
+    if (ftruncate(slab->fd, header_bytes) < 0)
+        return; /* the space stays allocated until the file is deleted */
     slab->header->file_size = header_bytes;
     slab->allocated = header_bytes;
-    (void)ftruncate(slab->fd, header_bytes);
 }
 
 void slab_close(struct slab *slab)

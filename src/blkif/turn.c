@@ -23,8 +23,9 @@ void turn_mark_stalled(struct queue *queue)
     queue->turn->stalled = queue;
 }
 
-void turn_unstall(struct turn *turn)
+static void unstall(struct turn *turn)
 {
+    turn->freed = false;
     while (turn->stalled) {
         struct queue *queue = turn->stalled;
 
@@ -34,7 +35,7 @@ void turn_unstall(struct turn *turn)
     }
 }
 
-bool turn_run(struct turn *turn)
+void turn_run(struct turn *turn)
 {
     /* What becomes ready meanwhile waits for the next turn: every queue has one pass. */
     struct queue *queue = turn->ready;
@@ -47,7 +48,8 @@ bool turn_run(struct turn *turn)
         queue_pump(queue);
         queue = next;
     }
-    return turn->ready != NULL;
+    if (turn->freed)
+        unstall(turn);
 }
 
 void turn_forget(struct queue *queue)

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The worker's event loop: see loop.h. */
+#include "loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int loop_create(struct loop *loop, bool (*turn)(void *context), void *context)
+{
+    const int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    *loop = (struct loop){.epoll_fd = fd, .turn = turn, .context = context};
+    return 0;
+}
+
+int loop_add(struct loop *loop, struct loop_source *source)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0 ? -errno : 0;
+}
+
+void loop_remove(struct loop *loop, struct loop_source *source)
+{
+    (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+    /* An event of it may be waiting in this very batch. */
+    for (int i = 0; i < loop->event_count; i++)
+        if (loop->events[i].data.ptr == source)
+            loop->events[i].data.ptr = NULL;
+}
+
+void loop_stop_timer(struct loop *loop, struct loop_timer *timer)
+{
+    if (!timer->armed)
+        return;
+    struct loop_timer **at = &loop->timers;
+
+    while (*at != timer)
+        at = &(*at)->next;
+    *at = timer->next;
+    timer->armed = false;
+}
+
+void loop_start_timer(struct loop *loop, struct loop_timer *timer, uint64_t milliseconds)
+{
+    loop_stop_timer(loop, timer);
+    timer->due_ms = now_ms() + milliseconds;
+    struct loop_timer **at = &loop->timers;
+
+    while (*at && (*at)->due_ms <= timer->due_ms)
+        at = &(*at)->next;
+    timer->next = *at;
+    timer->armed = true;
+    *at = timer;
+}
+
+static int timeout_ms(const struct loop *loop)
+{
+    if (!loop->timers)
+        return -1;
+    const uint64_t now = now_ms();
+
+    if (loop->timers->due_ms <= now)
+        return 0;
+    const uint64_t left = loop->timers->due_ms - now;
+
+    return left > INT_MAX ? INT_MAX : (int)left;
+}
+
+static void fire_timers(struct loop *loop)
+{
+    if (!loop->timers)
+        return;
+    const uint64_t now = now_ms();
+
+    while (loop->timers && loop->timers->due_ms <= now) {
+        struct loop_timer *timer = loop->timers;
+
+        loop_stop_timer(loop, timer);
+        timer->fire(timer);
+    }
+}
+
+int loop_run(struct loop *loop)
+{
+    bool again = false;
+
+    while (!loop->stopped) {
+        const int count =
+            epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS, again ? 0 : timeout_ms(loop));
+
+        if (count < 0 && errno != EINTR)
+            return -errno;
+        loop->event_count = count < 0 ? 0 : count;
+        for (int i = 0; i < loop->event_count; i++) {
+            struct loop_source *source = loop->events[i].data.ptr;
+
+            if (source)
+                source->ready(source);
+        }
+        loop->event_count = 0;
+        fire_timers(loop);
+        again = loop->turn(loop->context);
+    }
+    return 0;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (loop->epoll_fd > 0)
+        (void)close(loop->epoll_fd);
+    loop->epoll_fd = -1;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* blkbackd-worker: serves the disks of one domain. Started by blkbackd, never by hand. */
+#include "blkback/log.h"
+#include "blkback/parse.h"
+#include "privileges.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct arguments {
+    uint32_t domid;
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t buffer_bytes;
+    enum log_level level;
+};
+
+static int parse_argument(int option, const char *value, struct arguments *out)
+{
+    switch (option) {
+    case 'd':
+        return parse_u32(value, UINT16_MAX, &out->domid);
+    case 'u':
+        return parse_u32(value, INT32_MAX, &out->uid);
+    case 'g':
+        return parse_u32(value, INT32_MAX, &out->gid);
+    case 'b':
+        return parse_u64(value, UINT64_MAX, &out->buffer_bytes);
+    case 'l':
+        return log_level_parse(value, &out->level);
+    default:
+        return -EINVAL;
+    }
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *out)
+{
+    static const struct option options[] = {
+        {"domid", required_argument, NULL, 'd'},     {"uid", required_argument, NULL, 'u'},
+        {"gid", required_argument, NULL, 'g'},       {"buffer-size", required_argument, NULL, 'b'},
+        {"log-level", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        const int error = parse_argument(option, optarg, out);
+
+        if (error)
+            return error;
+    }
+    return optind == argc ? 0 : -EINVAL;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.buffer_bytes = UINT64_C(64) << 20, .level = LOG_LEVEL_INFO};
+    static struct worker worker;
+
+    log_init("blkbackd-worker", LOG_LEVEL_INFO);
+    if (parse_arguments(argc, argv, &arguments) < 0 || fcntl(WORKER_SOCKET_FD, F_GETFD) < 0) {
+        (void)fprintf(stderr,
+                      "blkbackd-worker: started by blkbackd, not by hand; see blkbackd(8)\n");
+        return EXIT_FAILURE;
+    }
+    log_set_level(arguments.level);
+    /* A broker that is gone is noticed at the socket; the service's signals to the whole group are
+     * the broker's to handle. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    if (worker_create(arguments.domid, arguments.buffer_bytes, &worker) < 0 ||
+        privileges_drop(arguments.uid, arguments.gid) < 0)
+        return EXIT_FAILURE;
+    const int error = worker_run(&worker);
+
+    worker_destroy(&worker);
+    return error ? EXIT_FAILURE : EXIT_SUCCESS;
+}

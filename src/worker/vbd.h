@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A disk in its worker: the store, the slab, and the queues while a frontend is connected. */
+#ifndef BLKBACK_WORKER_VBD_H
+#define BLKBACK_WORKER_VBD_H
+
+#include "worker.h"
+
+/* NULL if there is none of that number. */
+struct vbd *vbd_find(const struct worker *worker, uint32_t number);
+
+/*
+ * WORKER_OPEN_STORE: takes the fence, opens the store, answers. Descriptors it keeps are set to -1
+ * in `fds`.
+ */
+void vbd_open(struct worker *worker, const struct worker_message *message, int *fds);
+
+/* WORKER_CONNECT_QUEUE: maps the ring, adopts the event channel in fds[0], answers. */
+void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *parameters, int *fds);
+
+/* WORKER_DISCONNECT: gives ring and event channel back at once, answers; answers again when the
+ * last I/O is over. */
+void vbd_disconnect(struct vbd *vbd);
+
+/* WORKER_CLOSE_STORE: the same, then closes everything when the last I/O is over, answers once, and
+ * is gone. */
+void vbd_close(struct vbd *vbd);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A worker: setting up, the turn of its loop, the messages of the broker. */
+#include "worker.h"
+
+#include "blkback/log.h"
+#include "vbd.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* I/Os in flight at once in each engine, over all vbds of the domain; more wait in their queues. */
+#define ENGINE_DEPTH 512U
+
+#define IDLE_MS 5000U
+
+static bool turn(void *context)
+{
+    struct worker *worker = context;
+
+    turn_run(&worker->turn);
+    engine_set_commit(&worker->engines);
+    return worker->turn.ready != NULL;
+}
+
+static void reap(struct loop_source *source)
+{
+    struct engine_source *mine = (struct engine_source *)source;
+    struct worker *worker = mine->worker;
+
+    if (mine->engine->ops->reap(mine->engine) > 0)
+        worker->turn.freed = true;
+    if (!worker->idle_timer.armed)
+        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
+}
+
+static void idle(struct loop_timer *timer)
+{
+    const struct worker *worker =
+        (const struct worker *)((char *)timer - offsetof(struct worker, idle_timer));
+
+    buffer_pool_trim(worker->turn.buffers);
+}
+
+static int add_engine(struct worker *worker, struct engine_source *source, struct engine *engine)
+{
+    if (!engine)
+        return 0;
+    *source = (struct engine_source){.source = {.fd = engine->ops->event_fd(engine), .ready = reap},
+                                     .engine = engine,
+                                     .worker = worker};
+    return loop_add(&worker->loop, &source->source);
+}
+
+static int failed(const char *what, int error)
+{
+    log_error("can't %s: %s", what, strerror(-error));
+    return error;
+}
+
+int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out)
+{
+    *out = (struct worker){.domid = domid, .idle_timer.fire = idle};
+    int error = loop_create(&out->loop, turn, out);
+
+    if (error)
+        return failed("create the event loop", error);
+    error = gnttab_open(&out->gnttab);
+    if (error)
+        return failed("open the grant device (is the module xen-gntdev loaded?)", error);
+    error = guest_memory_create(out->gnttab, domid, &out->turn.memory);
+    if (!error)
+        error = buffer_pool_create(buffer_bytes, &out->turn.buffers);
+    if (error)
+        return failed("allocate data buffers", error);
+    error = engine_set_create(ENGINE_DEPTH, &out->engines);
+    if (!error)
+        error = add_engine(out, &out->engine_sources[0], out->engines.uring);
+    if (!error)
+        error = add_engine(out, &out->engine_sources[1], out->engines.aio);
+    if (error)
+        return failed("create the I/O engines", error);
+    return 0;
+}
+
+void worker_send(const struct worker *worker, const struct worker_message *message)
+{
+    const int error = worker_message_send(worker->broker.fd, message, NULL, 0);
+
+    if (error)
+        log_warning("can't send a message to the broker: %s", strerror(-error));
+}
+
+void worker_send_text(const struct worker *worker, enum worker_message_type type, uint32_t vbd,
+                      int error, const char *format, ...)
+{
+    struct worker_message message = worker_message(type, vbd);
+    va_list arguments;
+
+    message.error = error;
+    va_start(arguments, format);
+    (void)vsnprintf(message.u.text, sizeof(message.u.text), format, arguments);
+    va_end(arguments);
+    worker_send(worker, &message);
+}
+
+static void handle_message(struct worker *worker, const struct worker_message *message, int *fds)
+{
+    struct vbd *vbd = vbd_find(worker, message->vbd);
+
+    switch ((enum worker_message_type)message->type) {
+    case WORKER_OPEN_STORE:
+        if (!vbd)
+            vbd_open(worker, message, fds);
+        return;
+    case WORKER_CONNECT_QUEUE:
+        if (vbd)
+            vbd_connect_queue(vbd, &message->u.connect_queue, fds);
+        return;
+    case WORKER_DISCONNECT:
+        if (vbd)
+            vbd_disconnect(vbd);
+        return;
+    case WORKER_CLOSE_STORE:
+        if (vbd)
+            vbd_close(vbd);
+        return;
+    case WORKER_READY:
+    case WORKER_STORE_OPENED:
+    case WORKER_STORE_FAILED:
+    case WORKER_QUEUE_CONNECTED:
+    case WORKER_QUEUE_FAILED:
+    case WORKER_DISCONNECTED:
+    case WORKER_DRAINED:
+    case WORKER_STORE_CLOSED:
+    case WORKER_RING_BROKEN:
+    case WORKER_STORE_ALERT:
+    case WORKER_MESSAGE_TYPES:
+        break;
+    }
+    log_warning("message of type %u from the broker is not for a worker", message->type);
+}
+
+static void broker_ready(struct loop_source *source)
+{
+    struct worker *worker = (struct worker *)((char *)source - offsetof(struct worker, broker));
+    struct worker_message message;
+    int fds[WORKER_MESSAGE_MAX_FDS];
+    const int error = worker_message_receive(source->fd, &message, fds);
+
+    if (error == -EAGAIN)
+        return;
+    if (error) {
+        /* Its successor, or nobody, takes over from the state files. */
+        if (error != -ECONNRESET)
+            log_error("the broker's message can't be read: %s", strerror(-error));
+        worker->loop.stopped = true;
+        return;
+    }
+    handle_message(worker, &message, fds);
+    for (unsigned i = 0; i < WORKER_MESSAGE_MAX_FDS; i++)
+        if (fds[i] >= 0) /* what was adopted has been set to -1 */
+            (void)close(fds[i]);
+}
+
+int worker_run(struct worker *worker)
+{
+    const struct worker_message ready = worker_message(WORKER_READY, 0);
+
+    worker->broker = (struct loop_source){.fd = WORKER_SOCKET_FD, .ready = broker_ready};
+    int error = loop_add(&worker->loop, &worker->broker);
+
+    if (error)
+        return failed("watch the broker's socket", error);
+    error = worker_message_send(worker->broker.fd, &ready, NULL, 0);
+    if (error)
+        return failed("tell the broker that the worker is ready", error);
+    return loop_run(&worker->loop);
+}
+
+void worker_destroy(struct worker *worker)
+{
+    /* The process ends here: what the vbds hold goes with it, and the kernel finishes what is in
+     * flight. */
+    guest_memory_destroy(worker->turn.memory);
+    gnttab_close(worker->gnttab);
+    loop_destroy(&worker->loop);
+}
