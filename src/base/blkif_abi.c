@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The layouts of a ring: sizes and names. */
+/* The layouts of a ring: sizes and names. The broker judges ring orders by them, so they belong to
+ * the base. */
 #include "blkback/abi.h"
-
-#include "blkback/gnttab.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+
+#define PAGE_BYTES 4096U /* of a ring, on every architecture of the protocol */
 
 #if defined(__x86_64__)
 #define NATIVE_PROTOCOL "x86_64-abi"
@@ -24,7 +25,7 @@ uint32_t blkif_abi_slot_bytes(enum blkif_abi abi)
 uint32_t blkif_abi_ring_slots(enum blkif_abi abi, uint32_t order)
 {
     const uint32_t fit =
-        ((GNTTAB_PAGE_SIZE << order) - BLKIF_RING_HEADER_BYTES) / blkif_abi_slot_bytes(abi);
+        ((PAGE_BYTES << order) - BLKIF_RING_HEADER_BYTES) / blkif_abi_slot_bytes(abi);
     uint32_t slots = 1;
 
     while (slots * 2 <= fit)
