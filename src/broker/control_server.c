@@ -251,8 +251,10 @@ void control_server_stop(struct control_server *server)
 {
     if (!server)
         return;
-    while (server->clients)
-        drop_client(server->clients);
+    for (struct control_client *client = server->clients, *next; client; client = next) {
+        next = client->next;
+        drop_client(client);
+    }
     ev_io_stop(server->loop, &server->acceptable);
     (void)close(server->acceptable.fd);
     (void)unlink(server->path);
