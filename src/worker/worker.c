@@ -21,6 +21,10 @@ static bool turn(void *context)
 {
     struct worker *worker = context;
 
+    /* Activity: some time after the last of it memory is given back. An idle worker has no timer.
+     */
+    if (worker->turn.ready && !worker->idle_timer.armed)
+        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
     turn_run(&worker->turn);
     engine_set_commit(&worker->engines);
     return worker->turn.ready != NULL;
@@ -33,8 +37,6 @@ static void reap(struct loop_source *source)
 
     if (mine->engine->ops->reap(mine->engine) > 0)
         worker->turn.freed = true;
-    if (!worker->idle_timer.armed)
-        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
 }
 
 static void idle(struct loop_timer *timer)
