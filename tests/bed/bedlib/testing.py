@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the test files share: cases, their report, and a context with a bed and backends.
+
+A test file:  cases = Cases(); @cases.add def name(t): ...; cases.main()
+Output: one line a case ("ok NAME", "skip NAME: why", "not ok NAME: why"); exit 0, 77 when all were skipped, else 1.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+
+from .bed import Bed, Missing, tail
+from .blkbackd import Blkbackd
+from .front import Frontend
+from .qdisk import Qdisk
+from .vbd import XVDA, Vbd
+
+MIB = 1 << 20
+
+
+class Skip(Exception):
+    """The case can't run here."""
+
+
+class Context:
+    """What a case gets: t.bed, t.start(backend), t.disk(...), t.frontend(...). One domain per disk unless told."""
+
+    def __init__(self, bed, options):
+        self.bed, self.options, self.backends, self.next_domid = bed, options, [], 1
+        self.long = options.long
+
+    def new_domain(self):
+        domain = self.bed.domain(self.next_domid)
+        self.next_domid += 1
+        return domain
+
+    def blkbackd(self, **settings):
+        """A daemon of this case's own. It must end well, with nothing left mapped."""
+        if not self.options.bin:
+            raise Skip("no --bin")
+        daemon = Blkbackd(self.bed, self.options.bin, **settings)
+        self.backends.append(daemon)
+        return daemon
+
+    def disk(self, backend, size=8 * MIB, domain=None, devid=XVDA, faults=None, mode="w", image=None, **options):
+        """A new disk with random contents on backend: "qdisk", "blkbackd" or a running Blkbackd. Faults are given by
+        faults(image path) -> environment. Returns a Disk."""
+        domain = domain or self.new_domain()
+        path, contents = image or self.bed.image(size, f"disk-{domain.domid}-{devid}.img")
+        env = faults(path) if faults else None
+        if backend == "qdisk":
+            vbd = Vbd(domain, Qdisk.backend_class, devid)
+            vbd.create(Qdisk.nodes(path), mode)
+            daemon = Qdisk(self.bed, domain, env)
+            self.backends.append(daemon)
+        else:
+            daemon = self.blkbackd(env=env, **options) if backend == "blkbackd" else backend
+            vbd = Vbd(domain, daemon.backend_class, devid)
+            vbd.create(daemon.nodes(path), mode)
+            daemon.hook_in_background(vbd)
+        return Disk(self, daemon, vbd, path, contents)
+
+    def finish(self):
+        """Ends the backends; complains when one did not end well."""
+        problems = [p for p in (backend.stop() for backend in self.backends) if isinstance(p, str)]
+        if problems:
+            raise AssertionError("; ".join(problems))
+
+
+class Disk:
+    """A disk under test: daemon, vbd, image and its expected contents, frontends."""
+
+    def __init__(self, context, daemon, vbd, path, contents):
+        self.t, self.daemon, self.vbd, self.path, self.contents = context, daemon, vbd, path, contents
+
+    def frontend(self):
+        return Frontend(self.vbd)
+
+    def connect(self, **options):
+        return Frontend(self.vbd).connect(**options)
+
+    def check_image(self):
+        with open(self.path, "rb") as f:
+            found = f.read()
+        assert len(found) == len(self.contents), f"the image's size is {len(found)}, was {len(self.contents)}"
+        if found != self.contents:
+            at = next(i for i in range(len(found)) if found[i] != self.contents[i])
+            raise AssertionError(f"the image differs from what was written, first at byte {at} (sector {at // 512})")
+
+    def check_nothing_mapped(self):
+        mapped = self.vbd.domain.mapped()
+        assert mapped == 0, f"{mapped} pages of the guest are still mapped"
+
+
+class Cases:
+    def __init__(self):
+        self.cases = []
+
+    def add(self, function):
+        self.cases.append((function.__name__.replace("_", "-"), function))
+        return function
+
+    def over(self, name, *values):
+        """Decorator: one case for each value, which the function gets as its second argument."""
+        def decorate(function):
+            for value in values:
+                label = str(value).replace(" ", "-")
+                self.cases.append((f"{name}-{label}", lambda t, v=value: function(t, v)))
+            return function
+        return decorate
+
+    @staticmethod
+    def _options():
+        parser = argparse.ArgumentParser(description="Tests on the bed.")
+        parser.add_argument("--bin", help="folder with blkbackd and blkbackd-worker")
+        parser.add_argument("--lib", help="folder with the bed's libraries; default: ../bed/lib beside --bin")
+        parser.add_argument("--long", action="store_true", help="the full matrix")
+        parser.add_argument("-v", action="store_true", help="stack traces and logs of failures")
+        parser.add_argument("only", nargs="*", help="parts of the names of the cases to run")
+        options = parser.parse_args()
+        options.bin = options.bin or os.environ.get("BLKBACKD_TEST_BIN")
+        options.lib = options.lib or os.environ.get("BLKBACKD_TEST_LIB")
+        if not options.lib and options.bin:
+            options.lib = os.path.join(os.path.abspath(options.bin), "../bed/lib")
+        if not options.lib:
+            parser.error("--bin or --lib is needed")
+        return options
+
+    def main(self):
+        options = self._options()
+        group = os.path.basename(sys.argv[0]).removeprefix("test_").removesuffix(".py")
+        chosen = [c for c in self.cases if not options.only or any(o in c[0] for o in options.only)]
+        counts = {"ok": 0, "skip": 0, "not ok": 0}
+        for name, function in chosen:
+            start = time.monotonic()
+            verdict, why = run_apart(function, options)
+            counts[verdict] += 1
+            took = time.monotonic() - start
+            print(f"{verdict} {group}/{name}{': ' + why if why else ''}" + (f" ({took:.1f} s)" if took > 5 else ""),
+                  flush=True)
+        sys.exit(1 if counts["not ok"] else 77 if not counts["ok"] else 0)
+
+
+def run_apart(function, options):
+    """Runs a case in a process of its own, since a process has one bed. (verdict, why)"""
+    with tempfile.TemporaryFile("w+") as report:
+        pid = os.fork()
+        if pid == 0:
+            verdict, why = "not ok", "died"
+            try:
+                verdict, why = run_case(function, options)
+            finally:
+                report.write(f"{verdict}\n{why}")
+                report.flush()
+                sys.stdout.flush()
+                os._exit(0)
+        os.waitpid(pid, 0)
+        report.seek(0)
+        verdict, _, why = report.read().partition("\n")
+        return verdict or "not ok", why if verdict else "the test itself crashed"
+
+
+def run_case(function, options):
+    try:
+        with Bed(options.lib) as bed:
+            context = Context(bed, options)
+            try:
+                try:
+                    function(context)
+                except BaseException:
+                    if options.v:
+                        show_logs(bed)
+                    raise
+                finally:
+                    failing = sys.exc_info()[0] is not None
+                    try:
+                        context.finish()
+                    except AssertionError:
+                        if options.v:
+                            show_logs(bed)
+                        if not failing:
+                            raise
+            finally:
+                sys.stdout.flush()
+        return "ok", ""
+    except (Skip, Missing) as e:
+        return "skip", str(e)
+    except BaseException as e:  # noqa: BLE001 - anything is a failed case
+        if options.v:
+            traceback.print_exc(file=sys.stdout)
+        return "not ok", f"{type(e).__name__}: {e}".replace("\n", " | ")
+
+
+def show_logs(bed):
+    for process in bed.processes:
+        text = tail(process.log, 60)
+        if text:
+            print(f"--- {os.path.basename(process.log)}\n{text}")
+    try:
+        print("--- XenStore\n" + bed.xs.dump("/local/domain"))
+    except OSError as e:
+        print(f"--- XenStore: {e}")

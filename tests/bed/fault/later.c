@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A thread that carries out the operations that are to be late, in the order in which they are due.
+ */
+#include "fault.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct late {
+    struct late *next;
+    struct fault_op op;
+    struct fault_verdict verdict;
+    uint64_t due; /* ns, monotonic */
+    void (*done)(void *context, ssize_t result);
+    void *context;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct late *waiting;
+static pid_t thread_of; /* the process that has the thread */
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The one that is due first, of those that are due and not held. */
+static struct late *take_due(void)
+{
+    struct late **best = NULL, *l = NULL;
+    uint64_t now = now_ns();
+
+    pthread_mutex_lock(&lock);
+    for (struct late **p = &waiting; *p; p = &(*p)->next)
+        if ((*p)->due <= now && !fault_is_held(&(*p)->op) && (!best || (*p)->due < (*best)->due))
+            best = p;
+    if (best) {
+        l = *best;
+        *best = l->next;
+    }
+    pthread_mutex_unlock(&lock);
+    return l;
+}
+
+static void *run(void *unused)
+{
+    const struct timespec nap = {.tv_nsec = 50000};
+
+    (void)unused;
+    for (;;) {
+        struct late *l = take_due();
+
+        if (!l) {
+            nanosleep(&nap, NULL);
+            continue;
+        }
+        l->done(l->context, fault_execute(&l->op, &l->verdict));
+        fault_op_free(&l->op);
+        free(l);
+    }
+    return NULL;
+}
+
+void fault_later(const struct fault_op *op, const struct fault_verdict *verdict,
+                 void (*done)(void *context, ssize_t result), void *context)
+{
+    struct late *l = calloc(1, sizeof(*l)), **end;
+    pthread_t thread;
+
+    if (!l || !fault_op_init(&l->op, op->kind, op->fd, op->iov, op->iovcnt, op->offset))
+        abort();
+    l->verdict = *verdict;
+    l->due = now_ns() + verdict->delay_us * 1000ull;
+    l->done = done;
+    l->context = context;
+    pthread_mutex_lock(&lock);
+    for (end = &waiting; *end; end = &(*end)->next)
+        ;
+    *end = l;
+    if (thread_of != getpid()) {
+        thread_of = getpid();
+        if (pthread_create(&thread, NULL, run, NULL) || pthread_detach(thread))
+            abort();
+    }
+    pthread_mutex_unlock(&lock);
+}
