@@ -289,7 +289,7 @@ def install_product(host, binaries, conf, extra_programs=()):
         shutil.copy2(path, os.path.join(product, "bin"))
         for library in _libraries(path):
             shutil.copy2(library, os.path.join(product, "lib"))
-    if conf:
+    if conf and os.path.isdir(conf):
         shutil.copytree(conf, os.path.join(product, "conf"), dirs_exist_ok=True)
     setup = os.path.join(host.share, "setup")
     shutil.copy2(os.path.join(HERE, "share", "setup"), setup)

@@ -1,0 +1,330 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What the cases in tests/xen/cases, which run in dom0, are written with. tests/xen/run sources this file, then the case.
+#
+# A case fails by `fail REASON`, by any command that fails (set -e), or by what it leaves behind: see case_end().
+
+set -euo pipefail
+
+CASE=${CASE:?name of the case}
+WORK=/scratch/$CASE             # images on ext4 over a virtio disk: direct I/O works
+RAM=/tmp/$CASE                  # images on tmpfs: it doesn't
+RUN=/run/case-$CASE             # what else the case needs
+CONFIG=/etc/blkbackd/blkbackd.conf # where blkbackctl and the hook look by themselves
+LOG=/share/logs/$CASE.blkbackd.log
+STATE_DIR=/run/blkbackd/state
+HOOK=block-blkbackd
+[ "${BACKEND:-}" != kernel ] || HOOK=block
+export BLOCK_DEVICE=/dev/vdc    # a raw disk of dom0's
+ENGINE=${ENGINE:-}              # of start_blkbackd; empty: the daemon's own choice
+GUEST_CPU=1                     # the next guest's; one domain per CPU
+GUEST_MEMORY=256                # MiB
+GUEST_ARGS=                     # more on the guest's kernel command line, e.g. blkfront.max_ring_page_order=2
+GUEST_CONFIG=                   # more lines of its xl configuration
+BACKEND=${BACKEND:-blkbackd}     # kernel: the cases run with xen-blkback and Xen's own script, to compare
+started=$SECONDS
+declare -A run_ids=()
+
+say() { echo "[$((SECONDS - started)) s] $*"; }
+fail() { echo "FAIL: $*" >&2; exit 1; }
+skip() { echo "SKIP: $*"; exit 77; }
+
+# until SECONDS COMMAND...: repeats the command until it succeeds; fails after that time
+until_true() {
+    local deadline=$((SECONDS + $1 + 1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.1
+    done
+}
+
+expect_equal() { # what expected got
+    [ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"
+}
+
+expect_text() { # what pattern text
+    grep -qE -e "$2" <<<"$3" || fail "$1: expected /$2/ in: $3"
+}
+
+# expect_failure PATTERN COMMAND...: the command must fail and say something that matches
+expect_failure() {
+    local pattern=$1 output
+    shift
+    if output=$("$@" 2>&1); then fail "'$*' succeeded; expected it to fail with /$pattern/"; fi
+    expect_text "what '$*' says" "$pattern" "$output"
+}
+
+# --- the daemon ----------------------------------------------------------------------------------------------------------
+
+# start_blkbackd [SECTION.KEY=VALUE...]: starts it as its unit does and returns when it has said that it is ready
+start_blkbackd() {
+    local setting key begun=$EPOCHREALTIME listener
+    if [ "$BACKEND" = kernel ]; then modprobe xen-blkback; return; fi
+    mkdir -p "${CONFIG%/*}/disks.d"
+    {
+        printf '[daemon]\nlog-level = %s\n' "${LOG_LEVEL:-info}"
+        printf '[worker]\nbinary = /opt/blkbackd/bin/blkbackd-worker\n'
+        [ -z "$ENGINE" ] || printf '[disk]\nengine = %s\n' "$ENGINE"
+        for setting in "$@"; do
+            key=${setting%%=*}
+            printf '[%s]\n%s = %s\n' "${key%%.*}" "${key#*.}" "${setting#*=}"
+        done
+    } >"$CONFIG"
+    rm -f "$RUN/notify" "$RUN/exit-status"
+    : >"$RUN/notified"
+    socat -u UNIX-RECV:"$RUN/notify" OPEN:"$RUN/notified",append &
+    listener=$!
+    until_true 5 test -S "$RUN/notify" || fail "the readiness listener does not start"
+    (
+        trap - EXIT
+        NOTIFY_SOCKET=$RUN/notify blkbackd --foreground --config "$CONFIG" >>"$LOG" 2>&1 &
+        echo $! >"$RUN/pid"
+        status=0
+        wait $! || status=$?
+        echo $status >"$RUN/exit-status"
+    ) &
+    until_true 15 broker_ready_or_ended || true
+    kill $listener 2>/dev/null || true
+    grep -qa READY=1 "$RUN/notified" || fail "blkbackd does not become ready: $(tail -n 5 "$LOG")"
+    say "blkbackd is ready after $(awk -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }') s"
+}
+
+broker_ready_or_ended() { grep -qa READY=1 "$RUN/notified" || [ -s "$RUN/exit-status" ]; }
+
+# Ends the daemon; it must leave cleanly.
+stop_blkbackd() {
+    local status
+    [ -s "$RUN/pid" ] || return 0
+    status=$(cat "$RUN/exit-status" 2>/dev/null || true)
+    if [ "$status" ]; then
+        rm "$RUN/pid"
+        fail "blkbackd had ended by itself with status $status: $(tail -n 5 "$LOG")"
+    fi
+    kill -TERM "$(cat "$RUN/pid")"
+    until_true 15 test -s "$RUN/exit-status" || fail "blkbackd does not stop within 15 s"
+    rm "$RUN/pid"
+    expect_equal "exit status of blkbackd" 0 "$(cat "$RUN/exit-status")"
+}
+
+status() { blkbackctl status "$@"; }
+
+workers() { pidof blkbackd-worker; }
+
+# --- images --------------------------------------------------------------------------------------------------------------
+
+# image NAME SIZE [FOLDER]: makes a sparse raw image; its path goes to standard output
+image() {
+    mkdir -p "${3:-$WORK}"
+    truncate -s "$2" "${3:-$WORK}/$1"
+    echo "${3:-$WORK}/$1"
+}
+
+# Checks an image's ext4 file system from outside the guest.
+check_filesystem() {
+    e2fsck -fn "$1" >"$RUN/fsck" 2>&1 || fail "e2fsck finds faults in $1: $(tail -n 5 "$RUN/fsck")"
+}
+
+# disk VDEV TARGET [ACCESS]: xl's specification of a disk of ours
+disk() { echo "backendtype=phy,vdev=$1,access=${3:-rw},format=raw,script=$HOOK,target=$2"; }
+
+# --- guests --------------------------------------------------------------------------------------------------------------
+
+# guest_config NAME DISK...: writes $WORK/NAME.cfg
+guest_config() {
+    local name=$1 disks='' spec
+    shift
+    for spec in "$@"; do disks+="${disks:+, }\"$spec\""; done
+    mkdir -p "$WORK"
+    cat >"$WORK/$name.cfg" <<CFG
+name = "$name"
+memory = $GUEST_MEMORY
+vcpus = 1
+cpus = "$GUEST_CPU"
+on_crash = "destroy"
+on_reboot = "restart"
+disk = [ $disks ]
+CFG
+    if ! grep -qE '^(bootloader|kernel)' <<<"$GUEST_CONFIG"; then
+        cat >>"$WORK/$name.cfg" <<CFG
+kernel = "/boot/vmlinux"
+ramdisk = "/boot/guest.cpio"
+extra = "console=hvc0 quiet loglevel=4 panic=-1 $GUEST_ARGS"
+CFG
+    fi
+    printf '%s\n' "$GUEST_CONFIG" >>"$WORK/$name.cfg"
+}
+
+# guest_start NAME DISK...: creates a guest and waits until it takes commands
+guest_start() {
+    local name=$1 output
+    guest_config "$@"
+    rm -f "$(console "$name")"
+    say "creating guest $name"
+    output=$(xl create "$WORK/$name.cfg" 2>&1) || fail "xl create $name: $output"
+    say "created guest $name"
+    guest_wait "$name"
+    say "guest $name is up"
+}
+
+console() { echo "/share/console/guest-$1.log"; }
+
+# guest_wait NAME [BOOTS]: waits until the guest has booted (that many times)
+guest_wait() {
+    until_true 60 guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
+}
+
+guest_booted() { [ "$(grep -ac '^@READY' "$(console "$1")")" -ge "$2" ]; }
+
+domid() { xl domid "$1"; }
+
+# guest_begin NAME COMMAND: starts a command (one line of shell) in the guest; guest_end NAME waits for it
+guest_begin() {
+    local id tty
+    id=$((${run_ids[$1]:-0} + 1))
+    # Several shells of one case (pipes, substitutions) must not use an id twice.
+    while [ -e "$RUN/guest-$1-$id" ]; do id=$((id + 1)); done
+    : >"$RUN/guest-$1-$id"
+    run_ids[$1]=$id
+    tty=$(xenstore-read "/local/domain/$(domid "$1")/console/tty")
+    printf 'RUN %s %s\n' "$id" "${2//$'\n'/ ; }" >"$tty"
+    echo "$id" >"$RUN/guest-$1-last"
+}
+
+# guest_end NAME [SECONDS]: waits for the guest's last command; prints what it said, returns its status
+guest_end() {
+    local log id end
+    log=$(console "$1")
+    id=$(cat "$RUN/guest-$1-last")
+    until_true "${2:-60}" grep -qa "^@END $id " "$log" ||
+        fail "the command does not end in guest $1 within ${2:-60} s: $(tail -n 8 "$log")"
+    tr -d '\r' <"$log" | sed -n "/^@BEGIN $id\$/,/^@END $id /p" | sed '1d;$d'
+    end=$(tr -d '\r' <"$log" | grep -a "^@END $id " | tail -n 1)
+    return "${end##* }"
+}
+
+# guest NAME COMMAND [SECONDS]: runs a command in the guest; its output and status are this function's
+guest() {
+    guest_begin "$1" "$2"
+    guest_end "$1" "${3:-60}"
+}
+
+# guest_check NAME COMMAND [SECONDS]: the same, and it must succeed
+guest_check() {
+    local output status=0
+    output=$(guest "$@") || status=$?
+    [ $status -eq 0 ] || fail "in guest $1: '$2' gives $status: $(tail -n 6 <<<"$output")"
+    printf '%s\n' "$output"
+}
+
+# verify_job FILE SIZE: a shell command for the guest that writes with fio in several shapes and verifies every block
+verify_job() {
+    echo "fio --output=/run/fio.log --eta=never --ioengine=libaio --direct=1 --filename=$1 --size=$2 --verify=crc32c --verify_fatal=1" \
+        "--name=small --rw=randwrite --bs=4k --io_size=8m --iodepth=32 --name=big --stonewall --rw=write --bs=1m --iodepth=4" \
+        "--name=odd --stonewall --rw=randwrite --bs=512 --size=512k --iodepth=8" \
+        "--name=mixed --stonewall --rw=randrw --bsrange=4k-128k --iodepth=16 || { tail -n 20 /run/fio.log; false; }"
+}
+
+# guest_verify NAME FILE SIZE [SECONDS]
+guest_verify() {
+    guest_check "$1" "$(verify_job "$2" "$3")" "${4:-120}" >/dev/null
+    say "verified $2 in guest $1"
+}
+
+# Shuts the guest down and waits until its domain is gone.
+guest_shutdown() {
+    local tty
+    tty=$(xenstore-read "/local/domain/$(domid "$1")/console/tty")
+    printf 'RUN 0 sync; poweroff -f\n' >"$tty"
+    until_true 30 no_domain "$1" || fail "guest $1 does not shut down"
+}
+
+no_domain() { ! xl domid "$1"; }
+
+# guest_reconnect NAME VDEV [PARAMETER...]: unloads the guest's xen-blkfront and loads it again with other parameters, as when
+# one system hands a disk over to the next
+guest_reconnect() {
+    local name=$1 vdev=$2 id path
+    shift 2
+    id=$(domid "$name")
+    # a bound device holds the module
+    # shellcheck disable=SC2016 # expanded in the guest
+    guest_check "$name" 'cd /sys/bus/xen/drivers/vbd && for d in vbd-*; do echo $d >unbind; done; cd /; modprobe -r xen-blkfront' >/dev/null
+    for path in $(xenstore-list -p "/local/domain/$id/device/vbd" | grep -oE '^/local/domain/[0-9]+/device/vbd/[0-9]+'); do
+        until_true 10 node_is "$(xenstore-read "$path/backend")/state" 6 || fail "the backend does not close $path"
+        xenstore-write "$path/state" 1
+        until_true 10 node_is "$(xenstore-read "$path/backend")/state" 2 || fail "the backend does not wait again for $path"
+    done
+    guest_check "$name" "modprobe xen-blkfront $*; n=0; until [ -b /dev/$vdev ] || [ \$n = 100 ]; do n=\$((n + 1)); sleep 0.1; done; [ -b /dev/$vdev ]" \
+        >/dev/null
+}
+
+node_is() { [ "$(xenstore-read "$1" 2>/dev/null)" = "$2" ]; }
+
+# devid VDEV: the number of a device name
+devid() {
+    local letter
+    letter=$(printf '%d' "'${1:3:1}")
+    echo $(((202 << 8) + ((letter - 97) << 4)))
+}
+
+# frontend NAME VDEV KEY, backend NAME VDEV KEY: a node of either side
+frontend() { xenstore-read "/local/domain/$(domid "$1")/device/vbd/$(devid "$2")/$3"; }
+backend() { xenstore-read "/local/domain/0/backend/vbd/$(domid "$1")/$(devid "$2")/$3"; }
+
+# --- what is left behind -------------------------------------------------------------------------------------------------
+
+backend_nodes() { xenstore-ls -f /local/domain/0/backend 2>/dev/null | grep -E '/backend/(vbd|vbd3|qdisk)/[0-9]+/[0-9]+' || true; }
+no_backend_nodes() { [ -z "$(backend_nodes)" ]; }
+no_workers() { ! workers; }
+no_state_files() { [ -z "$(find "$STATE_DIR" -name '*.conn' -o -name '*.slab' 2>/dev/null)" ]; }
+
+# in_use PATH: a process of the daemon's has it open
+in_use() {
+    local inode fd
+    inode=$(stat -Lc %d:%i "$1") || return 1
+    for fd in $(for pid in $(pidof blkbackd blkbackd-worker); do echo "/proc/$pid/fd/"*; done); do
+        [ "$(stat -Lc %d:%i "$fd" 2>/dev/null)" != "$inode" ] || return 0
+    done
+    return 1
+}
+released() { ! in_use "$1"; }
+
+domains() { xl list | awk 'NR > 1 && $2 != 0 { print $1 }'; }
+no_domains() { [ -z "$(domains)" ]; }
+
+# Checks that nothing of the guests is left: nodes, workers, state files, open images.
+expect_clean() {
+    local path
+    until_true 10 no_domains || fail "domains are left: $(domains)"
+    until_true 10 no_backend_nodes || fail "backend nodes are left: $(backend_nodes | head -n 3)"
+    [ -s "$RUN/pid" ] || return 0
+    until_true 10 no_workers || fail "workers are left: $(workers)"
+    until_true 5 no_state_files || fail "state files are left: $(ls "$STATE_DIR")"
+    for path in "$WORK"/* "$RAM"/*; do
+        if [ -f "$path" ]; then until_true 5 released "$path" || fail "$path is still open"; fi
+    done
+}
+
+# Runs when the case ends, however it ends; what it finds changes a success into a failure.
+case_end() {
+    local status=$? name
+    trap - EXIT
+    set +e
+    for name in $(domains); do xl destroy "$name"; done
+    (expect_clean) || { [ $status -ne 0 ] || status=1; }
+    (stop_blkbackd) || { [ $status -ne 0 ] || status=1; }
+    # After a failure the next case must not find this one's remains.
+    for name in $(pidof blkbackd blkbackd-worker); do kill -KILL "$name" 2>/dev/null; done
+    for name in $(domains); do xl destroy "$name" >/dev/null 2>&1; done
+    xenstore-rm /local/domain/0/backend/vbd 2>/dev/null
+    umount "$RUN"/* 2>/dev/null
+    losetup -D
+    lsmod | grep -q '^xen_blkback' && modprobe -r xen-blkback
+    rm -rf "$WORK" "$RAM" "$RUN" /run/blkbackd "${CONFIG%/*}"
+    exit $status
+}
+
+mkdir -p "$WORK" "$RAM" "$RUN" /share/logs
+trap case_end EXIT
