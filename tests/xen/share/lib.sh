@@ -242,22 +242,18 @@ guest_shutdown() {
 
 no_domain() { ! xl domid "$1"; }
 
-# guest_reconnect NAME VDEV [PARAMETER...]: unloads the guest's xen-blkfront and loads it again with other parameters, as when
-# one system hands a disk over to the next
-guest_reconnect() {
-    local name=$1 vdev=$2 id path
-    shift 2
-    id=$(domid "$name")
-    # a bound device holds the module
+# attach NAME VDEV TARGET [ACCESS], detach NAME VDEV: hot plug, waited for in the guest
+attach() {
+    local output
+    output=$(xl block-attach "$1" "$(disk "$2" "$3" "${4:-rw}")" 2>&1) || fail "xl block-attach $1 $2: $output"
     # shellcheck disable=SC2016 # expanded in the guest
-    guest_check "$name" 'cd /sys/bus/xen/drivers/vbd && for d in vbd-*; do echo $d >unbind; done; cd /; modprobe -r xen-blkfront' >/dev/null
-    for path in $(xenstore-list -p "/local/domain/$id/device/vbd" | grep -oE '^/local/domain/[0-9]+/device/vbd/[0-9]+'); do
-        until_true 10 node_is "$(xenstore-read "$path/backend")/state" 6 || fail "the backend does not close $path"
-        xenstore-write "$path/state" 1
-        until_true 10 node_is "$(xenstore-read "$path/backend")/state" 2 || fail "the backend does not wait again for $path"
-    done
-    guest_check "$name" "modprobe xen-blkfront $*; n=0; until [ -b /dev/$vdev ] || [ \$n = 100 ]; do n=\$((n + 1)); sleep 0.1; done; [ -b /dev/$vdev ]" \
+    guest_check "$1" 'n=0; until [ "$(cat /sys/block/'"$2"'/size)" -gt 0 ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done; [ -b /dev/'"$2 ]" \
         >/dev/null
+}
+
+detach() {
+    local output
+    output=$(xl block-detach "$1" "$2" 2>&1) || fail "xl block-detach $1 $2: $output"
 }
 
 node_is() { [ "$(xenstore-read "$1" 2>/dev/null)" = "$2" ]; }
