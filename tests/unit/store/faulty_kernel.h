@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A kernel that does less than it is asked for. The engines' calls are changed on their way down
+ * (ld --wrap), so what is transferred is real.
+ */
+#ifndef TEST_STORE_FAULTY_KERNEL_H
+#define TEST_STORE_FAULTY_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What goes wrong, and what was seen. All zero: nothing. */
+struct faulty_kernel {
+    size_t at_most;         /* bytes per attempt; 0: no limit */
+    unsigned taken_at_most; /* I/Os per submission; 0: no limit */
+    int error;              /* of the next `errors` attempts */
+    unsigned errors;
+    int submit_error; /* of the next `submit_errors` submissions */
+    unsigned submit_errors;
+    bool no_fdsync; /* Linux AIO's flush is refused */
+    int create_error;
+    unsigned refused_flags; /* of io_uring */
+    bool no_opcodes;
+    unsigned attempts, submissions, syncs;
+};
+
+extern struct faulty_kernel kernel;
+
+#endif
