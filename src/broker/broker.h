@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The broker as a whole: the control plane's loop, its session with xenstored, and what all vbds share. Everything here runs on one thread;
+ * nothing waits except in calls to xenstored.
+ */
+#ifndef BLKBACK_BROKER_BROKER_H
+#define BLKBACK_BROKER_BROKER_H
+
+#include "blkback/domain_info.h"
+#include "blkback/xenstore.h"
+#include "config.h"
+#include "image.h"
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct vbd;
+struct domain;
+struct control_server;
+
+TAILQ_HEAD(vbd_list, vbd);
+TAILQ_HEAD(domain_list, domain);
+
+struct broker {
+    struct ev_loop *loop;
+    const char *config_path; /* NULL: built-in defaults */
+    struct config config;
+    struct xenstore *xs;
+    struct domain_info_source *domain_info; /* NULL where the hypervisor doesn't answer us */
+    struct image_table *images;
+    struct control_server *control;
+    uint32_t own_domid;
+    int state_dir; /* descriptor */
+    char boot_id[40];
+    bool stopping;          /* no new vbds; nothing is written to XenStore any more */
+    bool failed;            /* the exit status says so */
+    struct vbd_list vbds;   /* those whose backend node exists */
+    struct vbd_list ghosts; /* node gone, I/O or worker not yet */
+    struct vbd_list dirty;  /* to be evaluated in this turn */
+    struct domain_list domains;
+    ev_io xs_ready;
+    ev_prepare turn_end;
+    ev_idle again;
+    ev_timer deadline; /* of the clean stop */
+};
+
+/*
+ * Opens everything the broker needs and starts watching. `config_path` must outlive it. Returns 0, or -errno with the reason in `why`
+ * (CONFIG_WHY_MAX bytes); then broker_finish() still has to be called.
+ */
+int broker_start(struct broker *broker, struct ev_loop *loop, const char *config_path,
+                 const struct config *config, char *why);
+
+/*
+ * Stops cleanly: takes nothing new, has the workers finish and close every store, and breaks the loop when they have, or after 10 s. XenStore
+ * and the state files stay as they are, for a successor.
+ */
+void broker_stop(struct broker *broker);
+
+/* Reads the configuration again; all or nothing. Returns 0 or -errno with the reason in `why` (CONFIG_WHY_MAX bytes). */
+int broker_reload(struct broker *broker, char *why);
+
+/* Frees everything. Accepts one that was not or only half started. */
+void broker_finish(struct broker *broker);
+
+/* Breaks the loop if a clean stop is under way and the last worker is gone. */
+void broker_check_stopped(struct broker *broker);
+
+#endif

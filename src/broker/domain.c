@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Domains and their workers: what a worker says is checked here against what it can say, then given
+ * to the vbd it names. */
+#include "domain.h"
+
+#include "worker_process.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READY_SECONDS 10.0
+
+struct domain {
+    TAILQ_ENTRY(domain) entry;
+    struct broker *broker;
+    uint32_t domid;
+    bool retired; /* has no vbds any more and waits for its worker's end */
+    bool ready;
+    bool losing_worker; /* its vbds are being told of the worker's end */
+    uint32_t last_number;
+    struct worker_process *worker;
+    struct log_limit limit;
+    ev_timer ready_timer;
+    char uuid[40];
+    TAILQ_HEAD(, vbd) vbds;
+};
+
+static void on_ready_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct domain *domain = timer->data;
+    (void)loop;
+    (void)events;
+    log_error("domain %u: its worker is not ready after %.0f s and is ended", domain->domid,
+              READY_SECONDS);
+    worker_process_kill(domain->worker);
+}
+
+int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
+{
+    struct domain *domain;
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        if (domain->domid == domid && !domain->retired) {
+            *out = domain;
+            return 0;
+        }
+    }
+    domain = calloc(1, sizeof(*domain));
+    if (domain == NULL)
+        return -ENOMEM;
+    domain->broker = broker;
+    domain->domid = domid;
+    TAILQ_INIT(&domain->vbds);
+    ev_timer_init(&domain->ready_timer, on_ready_timeout, READY_SECONDS, 0.);
+    domain->ready_timer.data = domain;
+    TAILQ_INSERT_TAIL(&broker->domains, domain, entry);
+    *out = domain;
+    return 0;
+}
+
+static void forget(struct domain *domain)
+{
+    struct broker *broker = domain->broker;
+    TAILQ_REMOVE(&broker->domains, domain, entry);
+    free(domain);
+}
+
+void domain_add_vbd(struct domain *domain, struct vbd *vbd)
+{
+    vbd->domain = domain;
+    TAILQ_INSERT_TAIL(&domain->vbds, vbd, in_domain);
+}
+
+void domain_remove_vbd(struct domain *domain, struct vbd *vbd)
+{
+    TAILQ_REMOVE(&domain->vbds, vbd, in_domain);
+    vbd->domain = NULL;
+    if (!TAILQ_EMPTY(&domain->vbds) || domain->losing_worker)
+        return;
+    if (domain->worker == NULL) {
+        forget(domain);
+    } else if (!domain->retired) {
+        domain->retired = true;
+        worker_process_stop(domain->worker);
+    }
+}
+
+/* The messages that name a vbd, and what takes them. */
+static bool dispatch(struct vbd *vbd, const struct worker_message *message)
+{
+    switch ((enum worker_message_type)message->type) {
+    case WORKER_STORE_OPENED:
+    case WORKER_STORE_FAILED:
+        return vbd_on_store_answer(vbd, message);
+    case WORKER_QUEUE_CONNECTED:
+    case WORKER_QUEUE_FAILED:
+        return vbd_on_queue_answer(vbd, message);
+    case WORKER_DISCONNECTED:
+    case WORKER_DRAINED:
+    case WORKER_STORE_CLOSED:
+        return vbd_on_close_answer(vbd, message);
+    case WORKER_RING_BROKEN:
+        return vbd_on_ring_broken(vbd, message);
+    case WORKER_STORE_ALERT:
+        return vbd_on_store_alert(vbd, message);
+    case WORKER_READY:
+    case WORKER_OPEN_STORE:
+    case WORKER_CONNECT_QUEUE:
+    case WORKER_DISCONNECT:
+    case WORKER_CLOSE_STORE:
+    case WORKER_MESSAGE_TYPES:
+        break;
+    }
+    return false;
+}
+
+static bool on_ready(struct domain *domain)
+{
+    if (domain->ready)
+        return false;
+    domain->ready = true;
+    ev_timer_stop(domain->broker->loop, &domain->ready_timer);
+    struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+    {
+        vbd_worker_ready(vbd);
+    }
+    return true;
+}
+
+static void on_message(void *context, const struct worker_message *message)
+{
+    struct domain *domain = context;
+    bool expected = false;
+
+    if (message->type == WORKER_READY) {
+        expected = on_ready(domain);
+    } else if (message->vbd != 0 && message->vbd <= domain->last_number) {
+        struct vbd *vbd;
+        TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+        {
+            if (vbd->number == message->vbd)
+                break;
+        }
+        /* A vbd that was lost sight of after a store failed may still be spoken of. */
+        expected = vbd == NULL ? message->type == WORKER_STORE_ALERT : dispatch(vbd, message);
+    }
+    if (!expected) {
+        log_limited(&domain->limit, LOG_LEVEL_ERROR,
+                    "domain %u: its worker sent an unexpected message (type %u, vbd %u) and is "
+                    "ended",
+                    domain->domid, message->type, message->vbd);
+        worker_process_kill(domain->worker);
+    }
+}
+
+static void on_exit_of_worker(void *context, const char *how)
+{
+    struct domain *domain = context;
+    struct broker *broker = domain->broker;
+
+    ev_timer_stop(broker->loop, &domain->ready_timer);
+    if (!domain->retired && !broker->stopping) {
+        log_limited(&domain->limit, LOG_LEVEL_ERROR, "domain %u: its worker (pid %u) ended: %s",
+                    domain->domid, worker_process_pid(domain->worker), how);
+    }
+    domain->worker = NULL;
+    domain->ready = false;
+    domain->losing_worker = true; /* what follows may remove the last vbd */
+    struct vbd *vbd;
+    struct vbd *next;
+    for (vbd = TAILQ_FIRST(&domain->vbds); vbd != NULL; vbd = next) {
+        next = TAILQ_NEXT(vbd, in_domain);
+        vbd_worker_lost(vbd, how);
+    }
+    domain->losing_worker = false;
+    if (TAILQ_EMPTY(&domain->vbds))
+        forget(domain);
+    broker_check_stopped(broker);
+}
+
+int domain_need_worker(struct domain *domain)
+{
+    if (domain->worker != NULL)
+        return domain->ready ? 0 : -EINPROGRESS;
+    const struct config *config = &domain->broker->config;
+    struct worker_process_options options = {
+        .binary = config->worker,
+        .domid = domain->domid,
+        .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
+        .buffer_size = config->worker_buffer_size,
+        .log_level = config->log_level,
+    };
+    struct worker_process_owner owner = {
+        .context = domain,
+        .on_message = on_message,
+        .on_exit = on_exit_of_worker,
+    };
+    int error = worker_process_start(domain->broker->loop, &options, &owner, &domain->worker);
+    if (error != 0)
+        return error;
+    domain->last_number = 0;
+    ev_timer_set(&domain->ready_timer, READY_SECONDS, 0.);
+    ev_timer_start(domain->broker->loop, &domain->ready_timer);
+    return -EINPROGRESS;
+}
+
+uint32_t domain_next_number(struct domain *domain)
+{
+    return ++domain->last_number;
+}
+
+int domain_send(struct domain *domain, const struct worker_message *message, const int *fds,
+                unsigned fd_count)
+{
+    if (domain->worker == NULL)
+        return -ECONNRESET;
+    int error = worker_process_send(domain->worker, message, fds, fd_count);
+    if (error != 0)
+        worker_process_kill(domain->worker);
+    return error;
+}
+
+uint32_t domain_worker_pid(const struct domain *domain)
+{
+    return domain->worker != NULL ? worker_process_pid(domain->worker) : 0;
+}
+
+static bool holds_store(const struct domain *domain)
+{
+    const struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+    {
+        if (vbd->store == STORE_OPENING || vbd->store == STORE_OPEN || vbd->store == STORE_CLOSING)
+            return true;
+    }
+    return false;
+}
+
+void domain_stop_idle_workers(struct broker *broker)
+{
+    struct domain *domain;
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        if (domain->worker != NULL && !holds_store(domain))
+            worker_process_stop(domain->worker);
+    }
+}
+
+bool domain_any_worker(const struct broker *broker)
+{
+    const struct domain *domain;
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        if (domain->worker != NULL)
+            return true;
+    }
+    return false;
+}
+
+void domain_end_workers(struct broker *broker)
+{
+    struct domain *domain;
+    struct domain *next;
+    for (domain = TAILQ_FIRST(&broker->domains); domain != NULL; domain = next) {
+        next = TAILQ_NEXT(domain, entry);
+        ev_timer_stop(broker->loop, &domain->ready_timer);
+        worker_process_abandon(domain->worker);
+        domain->worker = NULL;
+        if (TAILQ_EMPTY(&domain->vbds))
+            forget(domain);
+    }
+}
+
+/* "/vm/UUID" in the domain's `vm` node. */
+static void read_uuid_node(struct domain *domain)
+{
+    char path[64];
+    char value[64];
+    snprintf(path, sizeof(path), "/local/domain/%u/vm", domain->domid);
+    if (xenstore_read(domain->broker->xs, path, value, sizeof(value)) == 0 &&
+        strncmp(value, "/vm/", 4) == 0)
+        snprintf(domain->uuid, sizeof(domain->uuid), "%.36s", value + 4);
+}
+
+const char *domain_uuid(struct domain *domain)
+{
+    struct domain_info info;
+    if (domain->uuid[0] != '\0')
+        return domain->uuid;
+    if (domain_info_get(domain->broker->domain_info, domain->domid, &info) == 0)
+        memcpy(domain->uuid, info.uuid, sizeof(domain->uuid));
+    else
+        read_uuid_node(domain);
+    return domain->uuid;
+}
+
+bool domain_is_dead(struct broker *broker, uint32_t domid)
+{
+    struct domain_info info;
+    int error = domain_info_get(broker->domain_info, domid, &info);
+    return error == -ESRCH || (error == 0 && info.dying);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Finding vbds in XenStore: watches, what their events mean, and which vbd is where. */
+#include "domains.h"
+
+#include "blkback/parse.h"
+#include "vbd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BACKEND_TOKEN   "backend"
+#define RELEASE_TOKEN   "release"
+#define EVENTS_PER_TURN 256U
+
+static void class_path(enum vbd_class class, char path[24])
+{
+    snprintf(path, 24, "backend/%s", vbd_class_name(class));
+}
+
+int domains_watch(struct broker *broker)
+{
+    int error = xenstore_watch(broker->xs, "@releaseDomain", RELEASE_TOKEN);
+    for (unsigned i = 0; error == 0 && i < VBD_CLASSES; i++) {
+        char path[24];
+        class_path((enum vbd_class)i, path);
+        error = xenstore_watch(broker->xs, path, BACKEND_TOKEN);
+    }
+    return error;
+}
+
+void domains_unwatch(struct broker *broker)
+{
+    (void)xenstore_unwatch(broker->xs, "@releaseDomain", RELEASE_TOKEN);
+    for (unsigned i = 0; i < VBD_CLASSES; i++) {
+        char path[24];
+        class_path((enum vbd_class)i, path);
+        (void)xenstore_unwatch(broker->xs, path, BACKEND_TOKEN);
+    }
+}
+
+int domains_find(struct broker *broker, const struct vbd_address *address, struct vbd **out)
+{
+    struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
+    {
+        if (vbd->address.class == address->class && vbd->address.domid == address->domid &&
+            vbd->address.devid == address->devid) {
+            *out = vbd;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+/* State files are named by domain and device alone, so one number can't be used in two classes at
+ * once. */
+static bool number_taken(struct broker *broker, const struct vbd_address *address)
+{
+    const struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
+    {
+        if (vbd->address.domid == address->domid && vbd->address.devid == address->devid)
+            return true;
+    }
+    return false;
+}
+
+static void look_at_device(struct broker *broker, const struct vbd_address *address)
+{
+    struct vbd *vbd;
+    if (domains_find(broker, address, &vbd) == 0) {
+        vbd_mark_dirty(vbd);
+        return;
+    }
+    if (broker->stopping || number_taken(broker, address))
+        return;
+    int error = vbd_discover(broker, address, &vbd);
+    if (error != 0 && error != -ENOENT) {
+        static struct log_limit limit;
+        log_limited(&limit, LOG_LEVEL_ERROR, "domain %u, %s %u: can't be taken: %s", address->domid,
+                    vbd_class_name(address->class), address->devid, strerror(-error));
+    }
+}
+
+static void look_at_children(struct broker *broker, struct vbd_address address,
+                             enum address_depth depth)
+{
+    char path[VBD_PATH_MAX];
+    char **names = NULL;
+    unsigned count = 0;
+
+    if (depth == ADDRESS_DEVICE) {
+        look_at_device(broker, &address);
+        return;
+    }
+    int length = snprintf(path, sizeof(path), "backend/%s", vbd_class_name(address.class));
+    if (depth == ADDRESS_DOMAIN)
+        snprintf(path + length, sizeof(path) - (size_t)length, "/%u", address.domid);
+    if (xenstore_list(broker->xs, path, &names, &count) != 0)
+        return;
+    for (unsigned i = 0; i < count; i++) {
+        bool domain = depth == ADDRESS_CLASS;
+        if (address_parse_number(names[i], domain ? DOMID_MAX : DEVID_MAX,
+                                 domain ? &address.domid : &address.devid) == 0)
+            look_at_children(broker, address, domain ? ADDRESS_DOMAIN : ADDRESS_DEVICE);
+    }
+    free(names);
+}
+
+void domains_scan(struct broker *broker)
+{
+    for (unsigned i = 0; i < VBD_CLASSES; i++) {
+        struct vbd_address address = {.class = (enum vbd_class)i};
+        look_at_children(broker, address, ADDRESS_CLASS);
+    }
+}
+
+/* A folder that was removed as a whole is one event, for the folder. */
+static void mark_below(struct broker *broker, const struct vbd_address *address,
+                       enum address_depth depth)
+{
+    struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
+    {
+        if (vbd->address.class == address->class &&
+            (depth == ADDRESS_CLASS || vbd->address.domid == address->domid))
+            vbd_mark_dirty(vbd);
+    }
+}
+
+static void on_event(struct broker *broker, const char *path, const char *token)
+{
+    struct vbd_address address;
+    enum address_depth depth;
+    struct vbd *vbd;
+
+    if (strcmp(token, RELEASE_TOKEN) == 0) {
+        TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
+        {
+            vbd->check_domain = true;
+            vbd_mark_dirty(vbd);
+        }
+        return;
+    }
+    /* The token of a frontend's watch is the path of its backend. */
+    bool frontend = strcmp(token, BACKEND_TOKEN) != 0;
+    if (address_parse(frontend ? token : path, broker->own_domid, &address, &depth) != 0)
+        return;
+    if (frontend) {
+        if (domains_find(broker, &address, &vbd) == 0)
+            vbd_mark_dirty(vbd);
+        return;
+    }
+    if (depth != ADDRESS_DEVICE)
+        mark_below(broker, &address, depth);
+    look_at_children(broker, address, depth);
+}
+
+int domains_take_events(struct broker *broker)
+{
+    for (unsigned i = 0; i < EVENTS_PER_TURN; i++) {
+        char path[XENSTORE_PATH_MAX];
+        char token[VBD_PATH_MAX];
+        int error = xenstore_next_event(broker->xs, path, sizeof(path), token, sizeof(token));
+        if (error == -EAGAIN)
+            return 0;
+        if (error != 0)
+            return error;
+        on_event(broker, path, token);
+    }
+    return 0;
+}
+
+/* "DOMID-DEVID.conn" or ".slab". */
+static bool parse_file_name(const char *name, struct vbd_address *out)
+{
+    char text[32];
+    const char *dot = strchr(name, '.');
+    if (dot == NULL || (strcmp(dot, ".conn") != 0 && strcmp(dot, ".slab") != 0) ||
+        (size_t)(dot - name) >= sizeof(text))
+        return false;
+    memcpy(text, name, (size_t)(dot - name));
+    text[dot - name] = '\0';
+    char *dash = strchr(text, '-');
+    if (dash == NULL)
+        return false;
+    *dash = '\0';
+    return parse_u32(text, DOMID_MAX, &out->domid) == 0 &&
+           parse_u32(dash + 1, DEVID_MAX, &out->devid) == 0;
+}
+
+void domains_collect_files(struct broker *broker)
+{
+    int fd = openat(broker->state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        struct vbd_address address = {.domid = 0};
+        if (parse_file_name(entry->d_name, &address) && !number_taken(broker, &address))
+            (void)unlinkat(broker->state_dir, entry->d_name, 0);
+    }
+    closedir(dir);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading what a frontend wrote, once and in one transaction together with its state. */
+#include "frontend_nodes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct reading {
+    const char *dir;
+    struct frontend_text *text;
+    unsigned used;
+    uint32_t state;
+    struct frontend_nodes nodes;
+};
+
+static int read_node(struct xenstore *xs, struct reading *reading, const char *name,
+                     const char **value)
+{
+    char *text = reading->text->values[reading->used];
+    int error = xenstore_read_at(xs, reading->dir, name, text, FRONTEND_VALUE_MAX);
+    switch (error) {
+    case 0:
+        break;
+    case -E2BIG:
+    case -EILSEQ:
+        text[0] = '\0';
+        break;
+    case -ENOENT:
+    case -EACCES: /* the guest has taken our right to read it: as if it weren't there */
+        return 0;
+    default:
+        return error;
+    }
+    reading->used++;
+    *value = text;
+    return 0;
+}
+
+static int read_in_transaction(struct xenstore *xs, void *context)
+{
+    struct reading *reading = context;
+    struct frontend_nodes *nodes = &reading->nodes;
+    const struct {
+        const char *name;
+        const char **value;
+    } single[] = {
+        {"protocol", &nodes->protocol},
+        {"ring-page-order", &nodes->ring_page_order},
+        {"num-ring-pages", &nodes->num_ring_pages},
+        {"ring-pages", &nodes->ring_pages},
+        {"ring-ref", &nodes->ring_ref},
+        {"event-channel", &nodes->event_channel},
+        {"multi-queue-num-queues", &nodes->num_queues},
+        {"max-requests", &nodes->max_requests},
+        {"max-request-segments", &nodes->max_segments},
+        {"max-request-size", &nodes->max_request_size},
+    };
+
+    memset(nodes, 0, sizeof(*nodes));
+    reading->used = 0;
+    reading->state = 0;
+    int error = 0;
+    for (unsigned i = 0; error == 0 && i < sizeof(single) / sizeof(single[0]); i++)
+        error = read_node(xs, reading, single[i].name, single[i].value);
+    for (unsigned i = 0; error == 0 && i < STATE_MAX_RING_PAGES; i++) {
+        char name[24];
+        snprintf(name, sizeof(name), "ring-ref%u", i);
+        error = read_node(xs, reading, name, &nodes->ring_refs[i]);
+        if (i > 0 && nodes->ring_refs[i] == NULL)
+            break; /* what follows a gap is never used; page 0 may be in `ring-ref` */
+    }
+    if (error == 0)
+        (void)xenstore_read_u32(xs, reading->dir, "state", UINT32_MAX, &reading->state);
+    return error;
+}
+
+int frontend_nodes_read(struct xenstore *xs, const char *dir, struct frontend_text *text,
+                        uint32_t *state, struct frontend_nodes *nodes)
+{
+    struct reading reading = {.dir = dir, .text = text};
+    int error = xenstore_transaction(xs, read_in_transaction, &reading);
+    if (error != 0)
+        return error;
+    *state = reading.state;
+    *nodes = reading.nodes;
+    return 0;
+}

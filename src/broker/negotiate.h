@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What backend and frontend agree on: the nodes we publish, and the parsing of what the frontend wrote. Pure functions; reading and
+ * writing XenStore is frontend_nodes.c's and vbd_publish.c's. docs/xenstore.md is checked against the table of published nodes.
+ */
+#ifndef BLKBACK_BROKER_NEGOTIATE_H
+#define BLKBACK_BROKER_NEGOTIATE_H
+
+#include "blkback/abi.h"
+#include "blkback/state_files.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NEGOTIATE_SEGMENTS     11U /* of the first protocol, and what we offer */
+#define NEGOTIATE_PAGE_BYTES   4096U
+#define NEGOTIATE_WHY_MAX      256U
+#define NEGOTIATE_VALUE_MAX    32U
+
+/* What we publish. */
+struct offer {
+    uint32_t max_ring_page_order;
+    uint32_t max_requests;
+    uint32_t max_segments;
+    uint32_t max_request_size; /* bytes */
+    bool flush;
+    bool store_known; /* the fields from here on hold */
+    uint64_t size;    /* of the disk, bytes */
+    uint32_t sector_size;
+    uint32_t physical_sector_size;
+    bool read_only;
+    bool cdrom;
+};
+
+/* The number of nodes in the table of what is published; each is written before state 2 if it is known then, else before state 4. */
+unsigned published_nodes(void);
+const char *published_name(unsigned node);
+
+/* The value to write. Returns 0, or -ENODATA while it isn't known, as the store is not open. */
+int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX]);
+
+/* Nodes that another backend may have left in the directory, and that would be taken for ours. NULL ends the list. */
+extern const char *const foreign_nodes[];
+
+/* What the frontend wrote, NULL where there is no node. Text that is too long or has a NUL in it is given as "". */
+struct frontend_nodes {
+    const char *protocol;
+    const char *ring_page_order;
+    const char *num_ring_pages; /* the older scheme; */
+    const char *ring_pages;     /* and its first name, 2010 */
+    const char *ring_ref;
+    const char *ring_refs[STATE_MAX_RING_PAGES]; /* ring-ref0 and so on */
+    const char *event_channel;
+    const char *num_queues;
+    const char *max_requests;
+    const char *max_segments;
+    const char *max_request_size;
+};
+
+struct negotiated {
+    enum blkif_abi abi;
+    bool protocol_missing;
+    bool differs; /* the frontend asked for other limits than were settled on, or for none; see negotiate_describe() */
+    uint32_t ring_order;
+    uint32_t max_requests;
+    uint32_t max_segments;
+    uint32_t max_request_size;
+    uint32_t asked_requests; /* 0: no node */
+    uint32_t asked_segments;
+    uint32_t asked_size;
+    struct connection_queue queue;
+};
+
+/*
+ * Checks what the frontend wrote and takes the lesser of it and the offer; what is missing has the first protocol's value.
+ * Returns 0, or -EINVAL with the reason for people in `why`, which shows the frontend's text escaped.
+ */
+int negotiate(const struct frontend_nodes *nodes, const struct offer *offer,
+              char why[NEGOTIATE_WHY_MAX], struct negotiated *out);
+
+/* For the log: what was offered, asked for and settled on. Returns `text`. */
+const char *negotiate_describe(const struct negotiated *settled, const struct offer *offer,
+                               char *text, unsigned size);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The nodes we publish in the backend directory, in one table; docs/xenstore.md is checked against
+ * it. */
+#include "negotiate.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <xen/io/blkif.h>
+
+/* What depends on the store is published once it is open, the rest always. */
+enum needs { NEEDS_NOTHING, NEEDS_STORE };
+
+struct published_node {
+    const char *name;
+    enum needs needs;
+    uint64_t (*value)(const struct offer *offer);
+};
+
+static uint64_t ring_page_order(const struct offer *offer)
+{
+    return offer->max_ring_page_order;
+}
+
+static uint64_t ring_pages(const struct offer *offer)
+{
+    return UINT64_C(1) << offer->max_ring_page_order;
+}
+
+static uint64_t requests(const struct offer *offer)
+{
+    return offer->max_requests;
+}
+
+static uint64_t segments(const struct offer *offer)
+{
+    return offer->max_segments;
+}
+
+static uint64_t request_size(const struct offer *offer)
+{
+    return offer->max_request_size;
+}
+
+static uint64_t flush(const struct offer *offer)
+{
+    return offer->flush ? 1 : 0;
+}
+
+static uint64_t zero(const struct offer *offer)
+{
+    (void)offer;
+    return 0;
+}
+
+/* In units of 512 bytes, whatever the sector size. */
+static uint64_t sectors(const struct offer *offer)
+{
+    return offer->size / 512;
+}
+
+static uint64_t sector_size(const struct offer *offer)
+{
+    return offer->sector_size;
+}
+
+static uint64_t physical_sector_size(const struct offer *offer)
+{
+    return offer->physical_sector_size;
+}
+
+static uint64_t info(const struct offer *offer)
+{
+    uint64_t flags = 0;
+    if (offer->read_only)
+        flags |= VDISK_READONLY;
+    if (offer->cdrom)
+        flags |= VDISK_CDROM | VDISK_REMOVABLE;
+    return flags;
+}
+
+static const struct published_node table[] = {
+    {"max-ring-page-order", NEEDS_NOTHING, ring_page_order},
+    {"max-ring-pages", NEEDS_NOTHING, ring_pages},
+    {"max-requests", NEEDS_NOTHING, requests},
+    {"max-request-segments", NEEDS_NOTHING, segments},
+    {"max-request-size", NEEDS_NOTHING, request_size},
+    {"feature-flush-cache", NEEDS_NOTHING, flush},
+    {"feature-barrier", NEEDS_NOTHING, flush},
+    {"feature-persistent", NEEDS_NOTHING, zero},
+    {"sectors", NEEDS_STORE, sectors},
+    {"sector-size", NEEDS_STORE, sector_size},
+    {"physical-sector-size", NEEDS_STORE, physical_sector_size},
+    {"info", NEEDS_STORE, info},
+};
+
+/* What the kernel's xen-blkback writes and we do not. */
+const char *const foreign_nodes[] = {
+    "feature-max-indirect-segments",
+    "multi-queue-max-queues",
+    "feature-discard",
+    "discard-granularity",
+    "discard-alignment",
+    "discard-secure",
+    NULL,
+};
+
+unsigned published_nodes(void)
+{
+    return sizeof(table) / sizeof(table[0]);
+}
+
+const char *published_name(unsigned node)
+{
+    return table[node].name;
+}
+
+int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX])
+{
+    if (table[node].needs == NEEDS_STORE && !offer->store_known)
+        return -ENODATA;
+    snprintf(value, NEGOTIATE_VALUE_MAX, "%" PRIu64, table[node].value(offer));
+    return 0;
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A vbd from its discovery to its end: reads XenStore, asks the state machine, does what it says.
+ */
+#include "vbd.h"
+
+#include "domain.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SETTLE_SECONDS 5.0 /* libxl gives a backend 10 to reach InitWait */
+#define TWIN_SECONDS   0.1
+#define STEPS_PER_TURN 8U
+
+/* What XenStore says at one moment. */
+struct view {
+    bool exists;
+    bool online;
+    bool hotplug_connected;
+    uint32_t backend_state;
+    uint32_t frontend_state;
+};
+
+void vbd_log(struct vbd *vbd, enum log_level level, const char *format, ...)
+{
+    char text[512];
+    char vdev[2 * sizeof(vbd->toolstack.vdev)];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    log_limited(&vbd->limit, level, "domain %u, %s: %s", vbd->address.domid,
+                log_escape(vbd->toolstack.vdev, vdev, sizeof(vdev)), text);
+}
+
+/* ---- discovery and end ---- */
+
+/* The toolstack's word on where the frontend is, held to the domain that the backend path names. */
+static int read_frontend_path(struct broker *broker, const char *path,
+                              const struct vbd_address *address, char frontend[VBD_FRONTEND_MAX])
+{
+    char home[40];
+    char value[VBD_FRONTEND_MAX];
+    int error = xenstore_read_at(broker->xs, path, "frontend", value, sizeof(value));
+    if (error != 0)
+        return error;
+    int length = snprintf(home, sizeof(home), "/local/domain/%u/", address->domid);
+    if (strncmp(value, home, (size_t)length) != 0)
+        return -EINVAL;
+    memcpy(frontend, value, sizeof(value));
+    return 0;
+}
+
+static bool is_ours(struct broker *broker, const char *path)
+{
+    char script[XENSTORE_VALUE_MAX + 1];
+    int error = xenstore_read_at(broker->xs, path, "script", script, sizeof(script));
+    if (error != 0 && error != -ENOENT)
+        return false;
+    return claim_vbd(broker->config.claim, broker->config.hook, error == 0 ? script : NULL);
+}
+
+static void on_twin_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    vbd_mark_dirty(timer->data);
+}
+
+static void on_settle_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct vbd *vbd = timer->data;
+    (void)loop;
+    (void)events;
+    vbd->settled = true;
+    if (vbd->store != STORE_OPEN) {
+        vbd_log(vbd, LOG_LEVEL_WARNING, "its store is not open after %.0f s; going to InitWait",
+                SETTLE_SECONDS);
+    }
+    vbd_mark_dirty(vbd);
+}
+
+static void frontend_watch(const struct vbd *vbd, char path[VBD_FRONTEND_MAX + 8],
+                           char token[VBD_PATH_MAX])
+{
+    snprintf(path, VBD_FRONTEND_MAX + 8, "%s/state", vbd->frontend);
+    snprintf(token, VBD_PATH_MAX, "%s", vbd->path);
+}
+
+static int watch_frontend(struct vbd *vbd)
+{
+    char path[VBD_FRONTEND_MAX + 8];
+    char token[VBD_PATH_MAX];
+    frontend_watch(vbd, path, token);
+    return xenstore_watch(vbd->broker->xs, path, token);
+}
+
+static void unwatch_frontend(struct vbd *vbd)
+{
+    char path[VBD_FRONTEND_MAX + 8];
+    char token[VBD_PATH_MAX];
+    frontend_watch(vbd, path, token);
+    (void)xenstore_unwatch(vbd->broker->xs, path, token);
+}
+
+static void make_offer(struct vbd *vbd)
+{
+    const struct disk_options *options = &vbd->disk.options;
+    uint32_t slots = blkif_abi_ring_slots(BLKIF_ABI_NATIVE, options->max_ring_page_order);
+    uint32_t requests = options->max_requests;
+    vbd->offer.max_ring_page_order = options->max_ring_page_order;
+    vbd->offer.max_requests = requests == 0 || requests > slots ? slots : requests;
+    vbd->offer.max_segments = NEGOTIATE_SEGMENTS;
+    vbd->offer.max_request_size = NEGOTIATE_SEGMENTS * NEGOTIATE_PAGE_BYTES;
+    if (!vbd->offer.store_known)
+        vbd->offer.flush = true; /* until the store says otherwise */
+}
+
+/*
+ * Where a vbd that a former broker, or the kernel's backend, has already worked on is taken up.
+ * Rings that were connected are lost: nobody serves them, and the frontend must begin again.
+ */
+static void take_up(struct vbd *vbd, uint32_t backend_state)
+{
+    switch (backend_state) {
+    case XENBUS_CONNECTED:
+        vbd_fail(vbd, -EIO, "it was connected when its backend ended");
+        break;
+    case XENBUS_CLOSING:
+        vbd->phase = VBD_CLOSING;
+        break;
+    case XENBUS_CLOSED:
+        vbd->phase = VBD_CLOSED;
+        break;
+    default:
+        vbd->phase = VBD_NEW;
+        vbd_begin(vbd);
+        break;
+    }
+}
+
+static int create(struct broker *broker, const struct vbd_address *address, const char *path,
+                  struct vbd **out)
+{
+    struct vbd *vbd = calloc(1, sizeof(*vbd));
+    if (vbd == NULL)
+        return -ENOMEM;
+    vbd->broker = broker;
+    vbd->address = *address;
+    vbd->slab = -1;
+    vbd->online = true;
+    snprintf(vbd->path, sizeof(vbd->path), "%s", path);
+    ev_timer_init(&vbd->settle, on_settle_timeout, SETTLE_SECONDS, 0.);
+    vbd->settle.data = vbd;
+    ev_timer_init(&vbd->twin, on_twin_timeout, TWIN_SECONDS, 0.);
+    vbd->twin.data = vbd;
+    vbd->disk.options = broker->config.disk;
+    vbd_hook_init(vbd);
+    int error = read_frontend_path(broker, path, address, vbd->frontend);
+    if (error == 0)
+        error = vbd_read_toolstack(vbd);
+    struct domain *domain;
+    if (error == 0)
+        error = domain_get(broker, address->domid, &domain);
+    if (error == 0)
+        error = watch_frontend(vbd);
+    if (error != 0) {
+        free(vbd);
+        return error;
+    }
+    domain_add_vbd(domain, vbd);
+    TAILQ_INSERT_TAIL(&broker->vbds, vbd, in_broker);
+    *out = vbd;
+    return 0;
+}
+
+int vbd_discover(struct broker *broker, const struct vbd_address *address, struct vbd **out)
+{
+    char path[VBD_PATH_MAX];
+    struct vbd *vbd;
+    uint32_t state = 0;
+
+    snprintf(path, sizeof(path), "backend/%s/%u/%u", vbd_class_name(address->class), address->domid,
+             address->devid);
+    if (!is_ours(broker, path))
+        return -ENOENT;
+    int error = create(broker, address, path, &vbd);
+    if (error != 0)
+        return error;
+    (void)xenstore_read_u32(broker->xs, path, "state", UINT32_MAX, &state);
+    make_offer(vbd);
+    vbd_log(vbd, LOG_LEVEL_INFO, "found, target %s", vbd->toolstack.target);
+    take_up(vbd, state);
+    vbd_mark_dirty(vbd);
+    *out = vbd;
+    return 0;
+}
+
+void vbd_destroy(struct vbd *vbd)
+{
+    struct broker *broker = vbd->broker;
+    struct domain *domain = vbd->domain;
+
+    vbd_hook_finish(vbd);
+    vbd_release_image(vbd);
+    ev_timer_stop(broker->loop, &vbd->retry);
+    ev_timer_stop(broker->loop, &vbd->settle);
+    ev_timer_stop(broker->loop, &vbd->twin);
+    ev_timer_stop(broker->loop, &vbd->drain);
+    if (vbd->dirty)
+        TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
+    TAILQ_REMOVE(vbd->gone ? &broker->ghosts : &broker->vbds, vbd, in_broker);
+    domain_remove_vbd(domain, vbd);
+    free(vbd);
+}
+
+void vbd_mark_dirty(struct vbd *vbd)
+{
+    if (!vbd->dirty) {
+        vbd->dirty = true;
+        TAILQ_INSERT_TAIL(&vbd->broker->dirty, vbd, in_dirty);
+    }
+}
+
+void vbd_fail(struct vbd *vbd, int error, const char *reason)
+{
+    snprintf(vbd->reason, sizeof(vbd->reason), "%s", reason);
+    vbd_log(vbd, LOG_LEVEL_ERROR, "%s", reason);
+    vbd_publish_error(vbd, error, reason);
+    vbd->phase = VBD_CLOSING;
+    (void)vbd_publish_state(vbd, XENBUS_CLOSING);
+    vbd_mark_dirty(vbd);
+}
+
+/* A new cycle: to InitWait, with the store open by then if that is quick. */
+void vbd_begin(struct vbd *vbd)
+{
+    vbd->phase = VBD_NEW;
+    vbd->settled = vbd->store == STORE_OPEN;
+    if (vbd->settled)
+        return;
+    ev_timer_set(&vbd->settle, SETTLE_SECONDS, 0.);
+    ev_timer_start(vbd->broker->loop, &vbd->settle);
+    if (vbd->store == STORE_NONE || vbd->store == STORE_FAILED)
+        vbd_open_start(vbd);
+}
+
+void vbd_worker_lost(struct vbd *vbd, const char *how)
+{
+    bool was_open =
+        vbd->store == STORE_WAITS || vbd->store == STORE_OPENING || vbd->store == STORE_OPEN;
+    bool served = vbd->rings != RINGS_NONE;
+
+    vbd->rings = RINGS_NONE;
+    vbd->number = 0;
+    vbd->offer.store_known = false;
+    if (vbd->store != STORE_IMAGE_BUSY) {
+        vbd_release_image(vbd);
+        vbd->store = was_open                     ? STORE_FAILED
+                     : vbd->store == STORE_FAILED ? STORE_FAILED
+                                                  : STORE_NONE;
+    }
+    if (vbd->broker->stopping || vbd->gone) {
+        vbd_mark_dirty(vbd);
+        return;
+    }
+    if (was_open) {
+        snprintf(vbd->reason, sizeof(vbd->reason), "its worker ended: %s", how);
+        vbd->settled = true;
+    }
+    if (vbd->closing)
+        vbd_close_continue(vbd);
+    else if (served && vbd->phase != VBD_CLOSED && vbd->phase != VBD_CLOSING)
+        vbd_fail(vbd, -EIO, vbd->reason);
+    vbd_mark_dirty(vbd);
+}
+
+/* ---- evaluation ---- */
+
+static void read_view(struct vbd *vbd, struct view *view)
+{
+    struct xenstore *xs = vbd->broker->xs;
+    char text[VBD_FRONTEND_MAX];
+    uint32_t online = 1;
+
+    *view = (struct view){.frontend_state = XENBUS_UNKNOWN};
+    view->exists = xenstore_read_at(xs, vbd->path, "frontend", text, sizeof(text)) != -ENOENT;
+    if (!view->exists)
+        return;
+    (void)xenstore_read_u32(xs, vbd->path, "online", UINT32_MAX, &online);
+    view->online = online != 0;
+    (void)xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &view->backend_state);
+    view->hotplug_connected =
+        xenstore_read_at(xs, vbd->path, "hotplug-status", text, sizeof(text)) == 0 &&
+        strcmp(text, "connected") == 0;
+    if (vbd->check_domain) {
+        vbd->check_domain = false;
+        vbd->domain_dead = domain_is_dead(vbd->broker, vbd->address.domid);
+    }
+    if (!vbd->domain_dead)
+        (void)xenstore_read_u32(xs, vbd->frontend, "state", UINT32_MAX, &view->frontend_state);
+}
+
+/* Out of sight: another vbd may come under the same path while the worker still finishes with this
+ * one. */
+static void become_ghost(struct vbd *vbd)
+{
+    vbd_log(vbd, LOG_LEVEL_INFO, "removed");
+    unwatch_frontend(vbd);
+    vbd_remove_error(vbd);
+    vbd_status_remove(vbd);
+    TAILQ_REMOVE(&vbd->broker->vbds, vbd, in_broker);
+    TAILQ_INSERT_TAIL(&vbd->broker->ghosts, vbd, in_broker);
+    vbd->gone = true;
+    vbd->closing = false;
+    vbd->online = false;
+    ev_timer_stop(vbd->broker->loop, &vbd->drain);
+}
+
+static void evaluate_ghost(struct vbd *vbd)
+{
+    if (vbd->rings == RINGS_CONNECTED)
+        vbd_disconnect(vbd);
+    if (vbd->rings != RINGS_CONNECTING && vbd_let_go(vbd))
+        vbd_destroy(vbd);
+}
+
+static bool enter_init_wait(struct vbd *vbd)
+{
+    if (vbd->phase == VBD_CLOSED) {
+        if (vbd->store == STORE_CLOSING)
+            return false;
+        vbd_begin(vbd);
+        return true;
+    }
+    if (!vbd->settled)
+        return false;
+    ev_timer_stop(vbd->broker->loop, &vbd->settle);
+    make_offer(vbd);
+    if (vbd_publish_init_wait(vbd) == 0) {
+        vbd->phase = VBD_INIT_WAIT;
+        vbd_hook_update(vbd);
+    }
+    return false; /* state 2 is to be seen before anything follows it */
+}
+
+static bool start_closing(struct vbd *vbd)
+{
+    vbd->phase = VBD_CLOSING;
+    return vbd_publish_state(vbd, XENBUS_CLOSING) == 0;
+}
+
+static bool may_connect_now(struct vbd *vbd)
+{
+    if (!vbd->may_connect || vbd->store != STORE_OPEN || vbd->rings != RINGS_NONE)
+        return false;
+    if (vbd->image != NULL && image_held_by_twin(vbd->broker->images, vbd->image)) {
+        ev_timer_set(&vbd->twin, TWIN_SECONDS, 0.);
+        ev_timer_start(vbd->broker->loop, &vbd->twin);
+        return false;
+    }
+    return true;
+}
+
+/* Returns true if something was done that the state machine is to be asked about again. */
+static bool perform(struct vbd *vbd, enum vbd_action action)
+{
+    switch (action) {
+    case VBD_NOTHING:
+        return false;
+    case VBD_ENTER_INIT_WAIT:
+        return enter_init_wait(vbd);
+    case VBD_CONNECT:
+        if (may_connect_now(vbd))
+            vbd_connect(vbd);
+        return false;
+    case VBD_CHECK_RINGS:
+        (void)vbd_check_rings(vbd);
+        return false;
+    case VBD_START_CLOSING:
+        return start_closing(vbd);
+    case VBD_CLOSE:
+        ev_timer_stop(vbd->broker->loop, &vbd->settle);
+        vbd_close_start(vbd);
+        return false;
+    }
+    return false;
+}
+
+/* A worker operation is under way; its end has the vbd evaluated again. */
+static bool busy(const struct vbd *vbd)
+{
+    return vbd->closing || vbd->rings == RINGS_CONNECTING || vbd->rings == RINGS_DISCONNECTING;
+}
+
+static bool step(struct vbd *vbd)
+{
+    struct view view;
+    read_view(vbd, &view);
+    if (!view.exists) {
+        become_ghost(vbd);
+        return false;
+    }
+    vbd->online = view.online && !vbd->hook.leave;
+    vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;
+    if (busy(vbd))
+        return false;
+    if (view.backend_state == XENBUS_CLOSING && vbd->phase != VBD_NEW)
+        vbd->phase = VBD_CLOSING; /* whoever wrote it */
+    enum vbd_action action = vbd_fsm(vbd->phase, view.frontend_state, vbd->online);
+    bool leaving = view.frontend_state == XENBUS_CLOSING || view.frontend_state == XENBUS_CLOSED;
+    if (vbd->phase == VBD_INIT_WAIT && vbd->online && leaving && !vbd->may_connect)
+        action = VBD_NOTHING; /* the hook has yet to see InitWait */
+    if (action == VBD_NOTHING && vbd->phase == VBD_CLOSED && !vbd->online &&
+        vbd->rings == RINGS_NONE)
+        (void)vbd_let_go(vbd);
+    return perform(vbd, action);
+}
+
+void vbd_evaluate(struct vbd *vbd)
+{
+    for (unsigned i = 0; i < STEPS_PER_TURN && !vbd->gone && step(vbd); i++) {
+    }
+    if (vbd->gone) {
+        evaluate_ghost(vbd);
+        return;
+    }
+    vbd_hook_update(vbd);
+    vbd_status_save(vbd);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (evaluation of the state machine), vbd_open.c (toolstack's
+ * nodes, image, slab, store), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c (XenStore),
+ * vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
+ */
+#ifndef BLKBACK_BROKER_VBD_H
+#define BLKBACK_BROKER_VBD_H
+
+#include "broker.h"
+#include "claim.h"
+#include "control_server.h"
+#include "negotiate.h"
+#include "vbd_fsm.h"
+
+#define VBD_PATH_MAX     64U
+#define VBD_FRONTEND_MAX 128U
+
+enum vbd_store {
+    STORE_NONE,
+    STORE_IMAGE_BUSY, /* somebody else's; tried again by a timer */
+    STORE_WAITS,      /* for the worker to be ready */
+    STORE_OPENING,
+    STORE_OPEN,
+    STORE_FAILED, /* `reason` says why; opened again when the hook or a frontend asks */
+    STORE_CLOSING,
+};
+
+enum vbd_rings {
+    RINGS_NONE,
+    RINGS_CONNECTING,
+    RINGS_CONNECTED,
+    RINGS_DISCONNECTING, /* until the worker has given rings and channels back */
+    RINGS_DRAINING,      /* they are, but I/O is in flight */
+};
+
+/* What the toolstack wrote in the backend directory. */
+struct vbd_toolstack {
+    char target[STATE_TEXT_MAX];
+    char vdev[32];
+    bool read_only;
+    bool shared; /* mode "w!" */
+    bool cdrom;
+    bool has_script;
+};
+
+/* Requests of the hook that wait for their reply; NULL: none. */
+struct vbd_hook {
+    bool asked; /* an attach was answered with success: the frontend may connect */
+    bool leave; /* a detach has come: to be let go of as if the toolstack had said offline */
+    struct control_call_token *attach;
+    struct control_call_token *detach;
+    ev_timer attach_timeout;
+    ev_timer detach_timeout;
+    ev_timer kernel_retry; /* until the kernel's backend has bound the disk, so that it can be unbound */
+    unsigned kernel_tries;
+};
+
+struct vbd {
+    TAILQ_ENTRY(vbd) in_broker; /* vbds or ghosts */
+    TAILQ_ENTRY(vbd) in_domain;
+    TAILQ_ENTRY(vbd) in_dirty;
+    struct broker *broker;
+    struct domain *domain;
+    struct vbd_address address;
+    char path[VBD_PATH_MAX]; /* "backend/vbd/1/51712" */
+    char frontend[VBD_FRONTEND_MAX];
+    uint32_t number; /* with the worker; 0: the worker does not know it */
+
+    enum vbd_phase phase;
+    enum vbd_store store;
+    enum vbd_rings rings;
+    bool dirty;
+    bool gone;       /* the backend node is */
+    bool settled;    /* the store is open or can't be, or that takes too long: InitWait may be entered */
+    bool closing;    /* on the way to state 6 */
+    bool online;     /* as last read */
+    bool may_connect;
+    bool check_domain; /* the hypervisor is to be asked whether the domain lives */
+    bool domain_dead;
+    bool error_shown; /* error nodes are there */
+
+    struct vbd_toolstack toolstack;
+    struct vbd_hook hook;
+    struct disk_config disk;
+    struct image *image;
+    struct image_user user;
+    int slab;        /* descriptor, -1: none */
+    double busy_since;
+    struct worker_store_opened caps;
+    struct offer offer;
+    struct negotiated negotiated;
+    bool evtchn_restricted;
+    char reason[STATE_TEXT_MAX];
+    struct connection_file saved; /* what the connection file says */
+
+    ev_timer retry;  /* of a busy image */
+    ev_timer twin;   /* looks again whether another life of the same guest still holds the image */
+    ev_timer settle; /* see `settled` */
+    ev_timer drain;  /* state 6 is shown at last when it fires */
+    struct log_limit limit;
+};
+
+/* ---- vbd.c ---- */
+
+/* Makes a vbd of a backend node, if it is ours. Returns 0, -ENOENT when it isn't (yet), or -errno. */
+int vbd_discover(struct broker *broker, const struct vbd_address *address, struct vbd **out);
+
+/* A new cycle of states, from the beginning; opens the store if it isn't. */
+void vbd_begin(struct vbd *vbd);
+
+/* Has it evaluated at the end of this turn of the loop. */
+void vbd_mark_dirty(struct vbd *vbd);
+
+/* Reads what XenStore says now and does what follows from it, until nothing does. May free the vbd. */
+void vbd_evaluate(struct vbd *vbd);
+
+/* Only when the worker knows nothing of it any more. */
+void vbd_destroy(struct vbd *vbd);
+
+void vbd_log(struct vbd *vbd, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The disk can't be served any more: says so in the log and in XenStore, and starts closing. */
+void vbd_fail(struct vbd *vbd, int error, const char *reason);
+
+void vbd_worker_ready(struct vbd *vbd);
+void vbd_worker_lost(struct vbd *vbd, const char *how);
+
+/* ---- messages of the worker: false when this one can't be meant now ---- */
+
+bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_queue_answer(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_close_answer(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_store_alert(struct vbd *vbd, const struct worker_message *message);
+
+/* ---- vbd_open.c ---- */
+
+/* Reads `params` and so on. Returns 0, -ENOENT while they aren't there, or -errno. */
+int vbd_read_toolstack(struct vbd *vbd);
+
+/* Begins to open image and store; ends in STORE_OPEN or STORE_FAILED. Only from STORE_NONE or STORE_FAILED. */
+void vbd_open_start(struct vbd *vbd);
+
+/* The image has been busy for long enough. */
+void vbd_open_give_up(struct vbd *vbd);
+
+/* Lets go of image and slab. The worker must not know the vbd any more, or be gone. */
+void vbd_release_image(struct vbd *vbd);
+
+/* ---- vbd_connect.c ---- */
+
+/* Negotiates and connects; ends in VBD_CONNECTED, or in vbd_fail(). */
+void vbd_connect(struct vbd *vbd);
+
+/* A connected vbd whose frontend says Initialised. Returns true if its rings are new ones and the old are being disconnected. */
+bool vbd_check_rings(struct vbd *vbd);
+
+/* ---- vbd_close.c ---- */
+
+/* Disconnects, lets go of the store unless the disk stays online, and shows state 6; sooner when that takes more than 3 s. */
+void vbd_close_start(struct vbd *vbd);
+
+/* Asks the worker to give rings and channels back. */
+void vbd_disconnect(struct vbd *vbd);
+
+/* Has the store closed if it can be now; the answer comes as a message. Returns true if nothing of it is left. */
+bool vbd_let_go(struct vbd *vbd);
+
+/* In a clean stop of the broker: lets go of the store and writes nothing. */
+void vbd_stop(struct vbd *vbd);
+
+/* Goes on with closing after something has ended. */
+void vbd_close_continue(struct vbd *vbd);
+
+/* ---- vbd_publish.c: 0, -ENOENT when the backend node is gone, -ECANCELED when the toolstack wants it closed, or -errno ---- */
+
+/* All that is known, and state 2. */
+int vbd_publish_init_wait(struct vbd *vbd);
+/* All of it, and state 4. */
+int vbd_publish_connected(struct vbd *vbd);
+int vbd_publish_state(struct vbd *vbd, enum xenbus_state state);
+void vbd_publish_error(struct vbd *vbd, int error, const char *reason);
+void vbd_remove_error(struct vbd *vbd);
+
+/* ---- vbd_hook.c: see control_server.h ---- */
+
+void vbd_hook_attach(struct broker *broker, const char *path, struct control_call_token *token);
+void vbd_hook_detach(struct broker *broker, const char *path, struct control_call_token *token);
+void vbd_hook_init(struct vbd *vbd);
+/* Replies to what waits, if the state allows it by now. */
+void vbd_hook_update(struct vbd *vbd);
+/* Replies to whatever still waits, before the vbd is freed. */
+void vbd_hook_finish(struct vbd *vbd);
+
+/* ---- vbd_status.c ---- */
+
+/* Writes the connection file if anything in it has changed. */
+void vbd_status_save(struct vbd *vbd);
+void vbd_status_remove(struct vbd *vbd);
+void vbd_slab_name(const struct vbd *vbd, char name[40]);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The way to state 6. Rings and channels are given back at once; then the store is let go of, so
+ * that the image's lock is free when state 6 is seen. Storage that is slow to finish delays that by
+ * 3 s at most: libxl waits 10. The lock is then kept until it has.
+ */
+#include "vbd.h"
+
+#include "domain.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DRAIN_SECONDS 3.0
+
+static void send_plain(struct vbd *vbd, enum worker_message_type type)
+{
+    struct worker_message message = worker_message(type, vbd->number);
+    /* A worker that can't be reached is ended by this, and vbd_worker_lost() goes on from there. */
+    (void)domain_send(vbd->domain, &message, NULL, 0);
+}
+
+void vbd_disconnect(struct vbd *vbd)
+{
+    vbd->rings = RINGS_DISCONNECTING;
+    send_plain(vbd, WORKER_DISCONNECT);
+}
+
+bool vbd_let_go(struct vbd *vbd)
+{
+    switch (vbd->store) {
+    case STORE_OPEN:
+        vbd->store = STORE_CLOSING;
+        vbd->offer.store_known = false;
+        send_plain(vbd, WORKER_CLOSE_STORE);
+        return false;
+    case STORE_OPENING: /* its answer comes first */
+    case STORE_CLOSING:
+        return false;
+    case STORE_IMAGE_BUSY:
+        ev_timer_stop(vbd->broker->loop, &vbd->retry);
+        break;
+    case STORE_NONE:
+    case STORE_WAITS:
+    case STORE_FAILED:
+        break;
+    }
+    vbd_release_image(vbd);
+    vbd->store = STORE_NONE;
+    return true;
+}
+
+void vbd_stop(struct vbd *vbd)
+{
+    ev_timer_stop(vbd->broker->loop, &vbd->settle);
+    if (vbd->store != STORE_NONE && vbd->store != STORE_FAILED)
+        (void)vbd_let_go(vbd);
+}
+
+static void closed(struct vbd *vbd)
+{
+    vbd->closing = false;
+    ev_timer_stop(vbd->broker->loop, &vbd->drain);
+    vbd->phase = VBD_CLOSED;
+    (void)vbd_publish_state(vbd, XENBUS_CLOSED);
+    vbd_log(vbd, LOG_LEVEL_INFO, "closed");
+    vbd_mark_dirty(vbd);
+}
+
+void vbd_close_continue(struct vbd *vbd)
+{
+    switch (vbd->rings) {
+    case RINGS_CONNECTED:
+        vbd_disconnect(vbd);
+        return;
+    case RINGS_CONNECTING:
+    case RINGS_DISCONNECTING:
+    case RINGS_DRAINING:
+        return;
+    case RINGS_NONE:
+        break;
+    }
+    if ((!vbd->online || vbd->hook.leave) && !vbd_let_go(vbd))
+        return;
+    closed(vbd);
+}
+
+static void on_drain_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct vbd *vbd = timer->data;
+    (void)loop;
+    (void)events;
+    vbd_log(vbd, LOG_LEVEL_WARNING,
+            "its storage has not finished after %.0f s; the image stays "
+            "locked until it has",
+            DRAIN_SECONDS);
+    closed(vbd);
+}
+
+void vbd_close_start(struct vbd *vbd)
+{
+    vbd->closing = true;
+    ev_timer_init(&vbd->drain, on_drain_timeout, DRAIN_SECONDS, 0.);
+    vbd->drain.data = vbd;
+    ev_timer_start(vbd->broker->loop, &vbd->drain);
+    vbd_close_continue(vbd);
+}
+
+static bool on_disconnected(struct vbd *vbd)
+{
+    if (vbd->rings != RINGS_DISCONNECTING)
+        return vbd->store == STORE_CLOSING;
+    vbd->rings = RINGS_DRAINING;
+    if (!vbd->closing && vbd->phase == VBD_CONNECTED) {
+        vbd->phase = VBD_INIT_WAIT; /* not shown: a resumed frontend's new ring is connected when
+                                       this one is drained */
+    }
+    return true;
+}
+
+static bool on_drained(struct vbd *vbd)
+{
+    if (vbd->rings != RINGS_DRAINING)
+        return vbd->store == STORE_CLOSING;
+    vbd->rings = RINGS_NONE;
+    return true;
+}
+
+static bool on_store_closed(struct vbd *vbd)
+{
+    if (vbd->store != STORE_CLOSING)
+        return false;
+    vbd->rings = RINGS_NONE;
+    vbd->number = 0;
+    vbd_release_image(vbd);
+    vbd->store = STORE_NONE;
+    return true;
+}
+
+bool vbd_on_close_answer(struct vbd *vbd, const struct worker_message *message)
+{
+    bool expected;
+    if (message->type == WORKER_DISCONNECTED)
+        expected = on_disconnected(vbd);
+    else if (message->type == WORKER_DRAINED)
+        expected = on_drained(vbd);
+    else
+        expected = on_store_closed(vbd);
+    if (!expected)
+        return false;
+    if (vbd->closing)
+        vbd_close_continue(vbd);
+    vbd_mark_dirty(vbd);
+    return true;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A worker as a process: starting it, its socket, its end. What the messages mean is domain.c's. */
+#ifndef BLKBACK_BROKER_WORKER_PROCESS_H
+#define BLKBACK_BROKER_WORKER_PROCESS_H
+
+#include "blkback/log.h"
+#include "blkback/worker_protocol.h"
+
+#include <ev.h>
+#include <stdint.h>
+
+struct worker_process;
+
+struct worker_process_options {
+    const char *binary;
+    uint32_t domid;
+    uint32_t uid; /* and gid */
+    uint64_t buffer_size;
+    enum log_level log_level;
+};
+
+struct worker_process_owner {
+    void *context;
+    /* A message of valid form; its content is not to be trusted. */
+    void (*on_message)(void *context, const struct worker_message *message);
+    /* The process has ended and is reaped: called exactly once, last; `how` says in words. The worker_process is freed after it. */
+    void (*on_exit)(void *context, const char *how);
+};
+
+/* Starts it. Returns 0 or -errno (the binary can't be executed, no descriptors, …). */
+int worker_process_start(struct ev_loop *loop, const struct worker_process_options *options,
+                         const struct worker_process_owner *owner, struct worker_process **out);
+
+/* Returns 0 or -errno; -EAGAIN means that the worker has stopped reading. Descriptors stay the caller's. */
+int worker_process_send(struct worker_process *worker, const struct worker_message *message,
+                        const int *fds, unsigned fd_count);
+
+/* Hangs up, which asks it to leave; kills it if it hasn't after 5 s. on_exit() follows. */
+void worker_process_stop(struct worker_process *worker);
+
+/* Ends it at once, since it does not keep to the protocol. on_exit() follows. */
+void worker_process_kill(struct worker_process *worker);
+
+/* Kills it and forgets it, without on_exit(): when the broker itself ends. Accepts NULL. */
+void worker_process_abandon(struct worker_process *worker);
+
+uint32_t worker_process_pid(const struct worker_process *worker);
+
+#endif
