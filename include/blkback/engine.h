@@ -27,7 +27,10 @@ struct engine_ops {
     int (*commit)(struct engine *engine);
     /* Calls `done` of what has completed and returns how many; never blocks. `done` may submit, but neither commit nor reap. */
     unsigned (*reap)(struct engine *engine);
-    /* Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED. */
+    /*
+     * Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED. Completions of an io_uring are
+     * finished on the thread that waits and end its wait with EINTR: that is a wake-up like any other, after which to reap.
+     */
     int (*event_fd)(const struct engine *engine);
     void (*destroy)(struct engine *engine); /* nothing may be in flight */
 };

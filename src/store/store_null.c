@@ -50,7 +50,7 @@ static int null_open(const struct store_params *params, char *why, unsigned why_
 static enum io_submit null_submit(struct store *store, struct io *io)
 {
     io->result = store_check_io(&store->caps, io);
-    if (io->result == 0 && io->operation == IO_READ) {
+    if (io->result == 0 && io->operation == IO_READ && io->length > 0) {
         for (unsigned i = 0; i < io->iov_count; i++)
             memset(io->iov[i].iov_base, 0, io->iov[i].iov_len);
     }
