@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Granted pages and event channels without a hypervisor: see fake_xen.h. */
+#include "fake_xen.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xen/grant_table.h>
+
+struct gnttab {
+    int unused;
+};
+
+struct fake_gnttab fake_gnttab;
+unsigned fake_evtchns_open;
+
+void fake_xen_reset(void)
+{
+    free(fake_gnttab.pages);
+    fake_gnttab = (struct fake_gnttab){
+        .pages = aligned_alloc(GNTTAB_PAGE_SIZE, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE)};
+    memset(fake_gnttab.pages, 0, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE);
+    fake_evtchns_open = 0;
+}
+
+struct gnttab *fake_gnttab_handle(void)
+{
+    static struct gnttab handle;
+
+    return &handle;
+}
+
+int gnttab_open(struct gnttab **out)
+{
+    *out = fake_gnttab_handle();
+    return 0;
+}
+
+void gnttab_close(struct gnttab *gnttab)
+{
+    (void)gnttab;
+}
+
+int gnttab_map(struct gnttab *gnttab, uint32_t domid, const uint32_t *refs, unsigned count,
+               void **out)
+{
+    (void)gnttab;
+    (void)domid;
+    if (fake_gnttab.map_error)
+        return fake_gnttab.map_error;
+    for (unsigned i = 0; i < count; i++)
+        if (refs[i] != refs[0] + i || refs[i] >= FAKE_PAGES)
+            return -EINVAL;
+    fake_gnttab.mapped += count;
+    *out = fake_gnttab.pages[refs[0]];
+    return 0;
+}
+
+void gnttab_unmap(struct gnttab *gnttab, void *address, unsigned count)
+{
+    (void)gnttab;
+    if (address)
+        fake_gnttab.mapped -= count;
+}
+
+static void copy_piece(struct gnttab_piece *piece)
+{
+    uint8_t *page;
+
+    if (piece->gref >= FAKE_PAGES) {
+        piece->status = GNTST_bad_gntref;
+        return;
+    }
+    if (piece->offset + piece->length > GNTTAB_PAGE_SIZE) {
+        piece->status = GNTST_bad_copy_arg;
+        return;
+    }
+    page = fake_gnttab.pages[piece->gref] + piece->offset;
+    if (piece->to_guest && fake_gnttab.read_only[piece->gref]) {
+        piece->status = GNTST_permission_denied;
+        return;
+    }
+    if (piece->to_guest)
+        memcpy(page, piece->local, piece->length);
+    else
+        memcpy(piece->local, page, piece->length);
+    piece->status = GNTST_okay;
+}
+
+int gnttab_copy_batch(struct gnttab *gnttab, uint32_t domid, struct gnttab_piece *pieces,
+                      unsigned count)
+{
+    (void)gnttab;
+    (void)domid;
+    fake_gnttab.calls++;
+    if (fake_gnttab.fail_next) {
+        fake_gnttab.fail_next--;
+        for (unsigned i = 0; i < count; i++)
+            pieces[i].status = GNTST_general_error;
+        return -EFAULT;
+    }
+    for (unsigned i = 0; i < count; i++)
+        copy_piece(&pieces[i]);
+    return 0;
+}
+
+struct evtchn *fake_evtchn_create(void)
+{
+    struct evtchn *evtchn = calloc(1, sizeof(*evtchn));
+
+    evtchn->fd = -1;
+    fake_evtchns_open++;
+    return evtchn;
+}
+
+int evtchn_adopt(int fd, uint32_t local_port, struct evtchn **out)
+{
+    if (local_port == 0)
+        return -EINVAL;
+    *out = fake_evtchn_create();
+    (*out)->fd = fd;
+    return 0;
+}
+
+int evtchn_fd(const struct evtchn *evtchn)
+{
+    return evtchn->fd;
+}
+
+int evtchn_take(struct evtchn *evtchn)
+{
+    uint64_t events;
+
+    if (evtchn->fd >= 0 && read(evtchn->fd, &events, sizeof(events)) == (ssize_t)sizeof(events))
+        evtchn->pending = true;
+    if (!evtchn->pending)
+        return -EAGAIN;
+    evtchn->pending = false;
+    evtchn->takes++;
+    return 0;
+}
+
+int evtchn_unmask(struct evtchn *evtchn)
+{
+    evtchn->unmasks++;
+    return 0;
+}
+
+int evtchn_notify(struct evtchn *evtchn)
+{
+    evtchn->notifies++;
+    return 0;
+}
+
+void evtchn_close(struct evtchn *evtchn)
+{
+    if (!evtchn)
+        return;
+    if (evtchn->fd >= 0)
+        (void)close(evtchn->fd);
+    fake_evtchns_open--;
+    free(evtchn);
+}

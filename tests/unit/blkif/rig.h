@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A vbd of up to two queues with everything around it that is not the queue: frontends that fill
+ * rings in memory, a store under the test's control, granted pages, event channels.
+ */
+#ifndef BLKBACK_TEST_RIG_H
+#define BLKBACK_TEST_RIG_H
+
+#include "blkback/queue.h"
+#include "cmocka_all.h"
+#include "fake_store.h"
+#include "fake_xen.h"
+#include "queue_internal.h"
+
+#define RIG_QUEUES 2U
+
+/* The frontend's end of a ring. */
+struct front {
+    uint8_t *pages;
+    enum blkif_abi abi;
+    uint32_t count;
+    uint32_t slot_bytes;
+    uint32_t req_prod; /* private */
+    uint32_t rsp_cons;
+    struct evtchn *evtchn;
+};
+
+struct rig_options {
+    enum blkif_abi abi;
+    uint32_t order;
+    uint32_t max_requests; /* 0: as many as slots */
+    uint32_t start;        /* of the ring's counters */
+    unsigned buffers;      /* of the pool; 0: plenty */
+};
+
+struct rig {
+    struct rig_options options;
+    struct turn turn;
+    struct slab slab;
+    struct overlap_table *overlaps;
+    struct fake_store store;
+    struct front front[RIG_QUEUES];
+    struct queue *queue[RIG_QUEUES];
+    unsigned broken;
+    unsigned io_failed;
+    unsigned flush_failed;
+    unsigned drained;
+    bool destroy_when_drained; /* all queues, as a vbd does */
+};
+
+struct rig_request {
+    uint8_t operation;
+    uint8_t segments;
+    uint64_t id;
+    uint64_t sector;
+    uint32_t gref;       /* of the first segment; the others follow */
+    uint8_t last_sector; /* of each segment; the first is 0 */
+};
+
+struct rig_response {
+    uint64_t id;
+    uint8_t operation;
+    int16_t status;
+};
+
+/* With queue 0 connected and one turn taken. */
+struct rig *rig_create(const struct rig_options *options);
+void rig_connect(struct rig *rig, unsigned index);
+void rig_destroy(struct rig *rig);
+
+/* Puts a request into the ring; the backend sees it after front_push(). */
+void front_put(struct front *front, const struct rig_request *request);
+void front_push(struct front *front);
+/* The next response, if there is one. */
+bool front_take(struct front *front, struct rig_response *out);
+
+/* One whole-page transfer, pushed. */
+void rig_transfer(struct rig *rig, uint8_t operation, uint64_t id, uint64_t sector, uint32_t gref);
+/* An operation without data, pushed. */
+void rig_bare(struct rig *rig, uint8_t operation, uint64_t id);
+
+/* The event reaches the queue, as after the frontend's notification. */
+void rig_event(struct rig *rig, unsigned index);
+
+/* Turns until no queue is ready. Fails when that takes more than a few: then the loop would spin.
+ */
+unsigned rig_settle(struct rig *rig);
+
+/* The next response of queue 0 must be this one, or there must be none. */
+void rig_expect(struct rig *rig, uint64_t id, uint8_t operation, int16_t status);
+void rig_expect_none(struct rig *rig);
+
+#endif
