@@ -11,6 +11,5 @@
 /* Within the run folder. */
 #define BLKBACKD_STATE_NAME   "state"
 #define BLKBACKD_CONTROL_NAME "control"
-#define BLKBACKD_LOCK_NAME    "lock"
 
 #endif

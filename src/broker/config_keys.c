@@ -36,13 +36,14 @@ _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
 #define OPTIONS(field) CONFIG_IN_OPTIONS, offsetof(struct disk_options, field)
 #define DISK(field)    CONFIG_IN_DISK, offsetof(struct disk_config, field)
 
-/* The largest domid is 32751, and the sum must stay a valid uid. */
-#define UID_BASE_MAX (UINT32_MAX - 32768U)
+/* With the largest domid, 32751, the sum must still fit 31 bits, which some file systems store a
+ * uid in. */
+#define UID_BASE_MAX (UINT32_C(0x7fffffff) - 32768U)
 
 /* clang-format off */
 const struct config_key config_keys[] = {
     {"daemon", "claim", CONFIG_CHOICE, DAEMON(claim), 0, 0, claims, "script", NULL,
-     "which disks are served: those whose script is the hook, or all"},
+     "which disks are served: those whose script is the hook, or all without another script"},
     {"daemon", "log-level", CONFIG_CHOICE, DAEMON(log_level), 0, 0, levels, "info", NULL,
      "the least important lines that are logged"},
     {"daemon", "run-dir", CONFIG_PATH, DAEMON(run_dir), 0, CONFIG_PATH_MAX, NULL,
