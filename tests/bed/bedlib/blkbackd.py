@@ -26,9 +26,11 @@ class Blkbackd:
     name = "blkbackd"
     backend_class = "vbd"
 
-    def __init__(self, bed, bin_dir, env=None, claim="script", script=True, uid_base=None, **disk):
+    def __init__(self, bed, bin_dir, env=None, claim="script", script=True, uid_base=None,
+                 attach_timeout=30, hook="block-blkbackd", **disk):
         """disk: keys of the [disk] section, with _ for -."""
         self.bed, self.bin, self.script, self.threads = bed, os.path.abspath(bin_dir), script, []
+        self.hook = hook
         if not os.access(f"{self.bin}/blkbackd", os.X_OK):
             raise Missing(f"{self.bin}/blkbackd: not built")
         number = next(_numbers)
@@ -42,7 +44,7 @@ class Blkbackd:
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(f"[daemon]\nclaim = {claim}\nlog-level = debug\nrun-dir = {self.dir}\n"
                     f"state-dir = {self.dir}/state\ncontrol-socket = {self.socket}\ndisks-dir = {self.dir}/disks.d\n"
-                    f"hook = block-blkbackd\n[worker]\nuid-base = {uid_base}\n[disk]\n")
+                    f"hook = {hook}\nattach-timeout = {attach_timeout}\n[worker]\nuid-base = {uid_base}\n[disk]\n")
             for key, value in disk.items():
                 f.write(f"{key.replace('_', '-')} = {value}\n")
         os.chmod(bed.dir, 0o711)  # workers have their own uid
@@ -78,7 +80,7 @@ class Blkbackd:
         script = self.script if script is None else script
         nodes = {"params": target, "type": "phy", "direct-io-safe": 0}
         if script:
-            nodes["script"] = "/etc/xen/scripts/block-blkbackd"
+            nodes["script"] = f"/etc/xen/scripts/{self.hook}"
         return nodes
 
     def control(self, command, path="", timeout=35.0):

@@ -98,6 +98,7 @@ class Disk:
 class Cases:
     def __init__(self):
         self.cases = []
+        self.only_long = set()
 
     def add(self, function):
         self.cases.append((function.__name__.replace("_", "-"), function))
@@ -109,6 +110,16 @@ class Cases:
             for value in values:
                 label = str(value).replace(" ", "-")
                 self.cases.append((f"{name}-{label}", lambda t, v=value: function(t, v)))
+            return function
+        return decorate
+
+    def over_long(self, name, everything, quick):
+        """As over(), with only the values of quick unless --long."""
+        def decorate(function):
+            self.over(name, *everything)(function)
+            for value in everything:
+                if value not in quick:
+                    self.only_long.add(f"{name}-{value.replace(' ', '-')}")
             return function
         return decorate
 
@@ -132,7 +143,8 @@ class Cases:
     def main(self):
         options = self._options()
         group = os.path.basename(sys.argv[0]).removeprefix("test_").removesuffix(".py")
-        chosen = [c for c in self.cases if not options.only or any(o in c[0] for o in options.only)]
+        chosen = [c for c in self.cases if any(o in c[0] for o in options.only)
+                  or not options.only and (options.long or c[0] not in self.only_long)]
         counts = {"ok": 0, "skip": 0, "not ok": 0}
         for name, function in chosen:
             start = time.monotonic()
