@@ -77,10 +77,9 @@ static void on_xenstore(struct ev_loop *loop, ev_io *watcher, int events)
     struct broker *broker = watcher->data;
     (void)events;
     if (domains_take_events(broker) != 0) {
-        log_error("the connection to xenstored is lost");
-        broker->failed = true;
+        log_error("the connection to xenstored is lost: disks go on being served, but none can "
+                  "come or go any more");
         ev_io_stop(loop, watcher);
-        broker_stop(broker);
     }
 }
 
@@ -100,6 +99,8 @@ static void on_reload(void *context, struct control_call_token *token)
 {
     char why[CONFIG_WHY_MAX] = "";
     int error = broker_reload(context, why);
+    if (error != 0)
+        log_error("the configuration was not reloaded: %s", why);
     control_reply(token, error, why);
 }
 
@@ -214,10 +215,8 @@ int broker_reload(struct broker *broker, char *why)
     if (broker->config_path == NULL)
         return explain(why, -ENOENT, "no configuration file was given");
     int error = config_load(broker->config_path, why, &config);
-    if (error != 0) {
-        log_error("configuration not reloaded: %s", why);
+    if (error != 0)
         return error;
-    }
     const struct config *old = &broker->config;
     if (strcmp(config.run_dir, old->run_dir) != 0 ||
         strcmp(config.state_dir, old->state_dir) != 0 ||

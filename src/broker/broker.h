@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The broker as a whole: the control plane's loop, its session with xenstored, and what all vbds share. Everything here runs on one thread;
- * nothing waits except in calls to xenstored.
+ * The broker as a whole: the control plane's loop, its session with xenstored, and what all vbds
+ * share. Everything here runs on one thread; nothing waits except in calls to xenstored.
  */
 #ifndef BLKBACK_BROKER_BROKER_H
 #define BLKBACK_BROKER_BROKER_H
@@ -35,7 +35,6 @@ struct broker {
     int state_dir; /* descriptor */
     char boot_id[40];
     bool stopping;          /* no new vbds; nothing is written to XenStore any more */
-    bool failed;            /* the exit status says so */
     struct vbd_list vbds;   /* those whose backend node exists */
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */
     struct vbd_list dirty;  /* to be evaluated in this turn */
@@ -47,19 +46,22 @@ struct broker {
 };
 
 /*
- * Opens everything the broker needs and starts watching. `config_path` must outlive it. Returns 0, or -errno with the reason in `why`
- * (CONFIG_WHY_MAX bytes); then broker_finish() still has to be called.
+ * Opens everything the broker needs and starts watching. `config_path` must outlive it. Returns 0,
+ * or -errno with the reason in `why` (CONFIG_WHY_MAX bytes); then broker_finish() still has to be
+ * called.
  */
 int broker_start(struct broker *broker, struct ev_loop *loop, const char *config_path,
                  const struct config *config, char *why);
 
 /*
- * Stops cleanly: takes nothing new, has the workers finish and close every store, and breaks the loop when they have, or after 10 s. XenStore
- * and the state files stay as they are, for a successor.
+ * Stops cleanly: takes nothing new, has the workers finish and close every store, and breaks the
+ * loop when they have, or after 10 s. XenStore and the state files stay as they are, for a
+ * successor.
  */
 void broker_stop(struct broker *broker);
 
-/* Reads the configuration again; all or nothing. Returns 0 or -errno with the reason in `why` (CONFIG_WHY_MAX bytes). */
+/* Reads the configuration again; all or nothing. Returns 0 or -errno with the reason in `why`
+ * (CONFIG_WHY_MAX bytes). */
 int broker_reload(struct broker *broker, char *why);
 
 /* Frees everything. Accepts one that was not or only half started. */

@@ -23,8 +23,9 @@ struct vbd_address {
 enum address_depth { ADDRESS_CLASS, ADDRESS_DOMAIN, ADDRESS_DEVICE };
 
 /*
- * Parses "backend/CLASS[/DOMID[/DEVID[/anything]]]", also with "/local/domain/OWN/" before it. Numbers are strict: no sign, no leading
- * zero, in range. Returns 0 or -EINVAL; what lies deeper than `depth` is 0.
+ * Parses "backend/CLASS[/DOMID[/DEVID[/anything]]]", also with "/local/domain/OWN/" before it.
+ * Numbers are strict: no sign, no leading zero, in range. Returns 0 or -EINVAL; what lies deeper
+ * than `depth` is 0.
  */
 int address_parse(const char *path, uint32_t own_domid, struct vbd_address *out,
                   enum address_depth *depth);
@@ -36,8 +37,8 @@ int address_parse_number(const char *text, uint32_t max, uint32_t *out);
 #define DEVID_MAX UINT32_C(0x1fffffff)
 
 /*
- * Whether a vbd with this `script` node (NULL: none) is ours. With CLAIM_SCRIPT its last component must be our hook's; with CLAIM_ALL
- * only another script's are left alone.
+ * Whether a vbd with this `script` node (NULL: none) is ours. With CLAIM_SCRIPT its last component
+ * must be our hook's; with CLAIM_ALL only another script's are left alone.
  */
 bool claim_vbd(enum config_claim claim, const char *hook, const char *script);
 

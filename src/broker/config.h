@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Configuration: blkbackd.conf and the files of disks.d. A file is taken whole or not at all; what is wrong is said with file, line
- * and reason. Every key is described in conf/blkbackd.conf and blkbackd.conf(5).
+ * Configuration: blkbackd.conf and the files of disks.d. A file is taken whole or not at all; what
+ * is wrong is said with file, line and reason. Every key is described in conf/blkbackd.conf and
+ * blkbackd.conf(5).
  */
 #ifndef BLKBACK_BROKER_CONFIG_H
 #define BLKBACK_BROKER_CONFIG_H
@@ -30,16 +31,16 @@ struct disk_options {
 struct config {
     enum config_claim claim;
     enum log_level log_level;
-    char run_dir[CONFIG_PATH_MAX];        /* lock file, control socket */
-    char state_dir[CONFIG_PATH_MAX];      /* state files; a small tmpfs */
+    char run_dir[CONFIG_PATH_MAX];   /* lock file, control socket */
+    char state_dir[CONFIG_PATH_MAX]; /* state files; a small tmpfs */
     char control_socket[CONFIG_PATH_MAX];
     char disks_dir[CONFIG_PATH_MAX];
-    char worker[CONFIG_PATH_MAX];         /* the worker's binary; default: beside the broker's own */
-    char hook[CONFIG_PATH_MAX];           /* name of the hook script; only its last component is compared */
-    uint32_t worker_uid_base;             /* a worker's uid and gid are this + domid; 0: stays root (tests) */
-    uint32_t attach_timeout;              /* seconds the hook's add waits for an image that is in use */
-    uint64_t worker_buffer_size;          /* bytes of data buffers per worker */
-    struct disk_options disk;             /* defaults for every disk */
+    char worker[CONFIG_PATH_MAX]; /* the worker's binary; default: beside the broker's own */
+    char hook[CONFIG_PATH_MAX];   /* name of the hook script; only its last component is compared */
+    uint32_t worker_uid_base; /* a worker's uid and gid are this + domid; 0: stays root (tests) */
+    uint32_t attach_timeout;  /* seconds the hook's add waits for an image that is in use */
+    uint64_t worker_buffer_size; /* bytes of data buffers per worker */
+    struct disk_options disk;    /* defaults for every disk */
 };
 
 /* One file of disks.d. */
@@ -51,12 +52,13 @@ struct disk_config {
 };
 
 /*
- * Reads `path` over the built-in defaults. Returns 0, or -errno with "file:line: reason" in `why` (CONFIG_WHY_MAX bytes) and `out`
- * untouched.
+ * Reads `path` over the built-in defaults. Returns 0, or -errno with "file:line: reason" in `why`
+ * (CONFIG_WHY_MAX bytes) and `out` untouched.
  */
 int config_load(const char *path, char *why, struct config *out);
 
 /* Reads disks_dir/NAME.conf over the global options. Returns as config_load(). */
-int config_load_disk(const struct config *config, const char *name, char *why, struct disk_config *out);
+int config_load_disk(const struct config *config, const char *name, char *why,
+                     struct disk_config *out);
 
 #endif

@@ -15,15 +15,16 @@ void domain_add_vbd(struct domain *domain, struct vbd *vbd);
 void domain_remove_vbd(struct domain *domain, struct vbd *vbd);
 
 /*
- * Starts the worker if there is none. Returns 0 when it is ready, -EINPROGRESS when vbd_worker_ready() will be called for every vbd that
- * waits, or vbd_worker_lost(); else -errno.
+ * Starts the worker if there is none. Returns 0 when it is ready, -EINPROGRESS when
+ * vbd_worker_ready() will be called for every vbd that waits, or vbd_worker_lost(); else -errno.
  */
 int domain_need_worker(struct domain *domain);
 
 /* A number for a vbd that was never used with this worker. */
 uint32_t domain_next_number(struct domain *domain);
 
-/* Sends to the worker. One that can't be sent to is ended, and its vbds hear of it in vbd_worker_lost(). Returns 0 or -errno. */
+/* Sends to the worker. One that can't be sent to is ended, and its vbds hear of it in
+ * vbd_worker_lost(). Returns 0 or -errno. */
 int domain_send(struct domain *domain, const struct worker_message *message, const int *fds,
                 unsigned fd_count);
 
@@ -39,7 +40,8 @@ void domain_end_workers(struct broker *broker);
 /* The UUID, as the hypervisor or else XenStore says; empty when neither does. */
 const char *domain_uuid(struct domain *domain);
 
-/* Whether the domain is known to be gone or being torn down, so that its frontends will never speak again. */
+/* Whether the domain is known to be gone or being torn down, so that its frontends will never speak
+ * again. */
 bool domain_is_dead(struct broker *broker, uint32_t domid);
 
 #endif

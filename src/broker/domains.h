@@ -13,10 +13,12 @@ void domains_unwatch(struct broker *broker);
 /* Looks at everything that is there now, without waiting for events. */
 void domains_scan(struct broker *broker);
 
-/* The vbd with that address, if its backend node exists as far as is known. Returns 0 or -ENOENT. */
+/* The vbd with that address, if its backend node exists as far as is known. Returns 0 or -ENOENT.
+ */
 int domains_find(struct broker *broker, const struct vbd_address *address, struct vbd **out);
 
-/* Takes the watch events that wait, a bounded number, and marks what they concern. Returns 0, or -EPIPE when xenstored is gone. */
+/* Takes the watch events that wait, a bounded number, and marks what they concern. Returns 0, or
+ * -EPIPE when xenstored is gone. */
 int domains_take_events(struct broker *broker);
 
 /* Removes state files that belong to no vbd. */

@@ -15,8 +15,8 @@ struct frontend_text {
 };
 
 /*
- * Reads the nodes below `dir`. Text that is too long or has a NUL in it becomes "", which no number is. Returns 0, or -errno when the session
- * fails; `nodes` points into `text`.
+ * Reads the nodes below `dir`. Text that is too long or has a NUL in it becomes "", which no number
+ * is. Returns 0, or -errno when the session fails; `nodes` points into `text`.
  */
 int frontend_nodes_read(struct xenstore *xs, const char *dir, struct frontend_text *text,
                         uint32_t *state, struct frontend_nodes *nodes);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What backend and frontend agree on: the nodes we publish, and the parsing of what the frontend wrote. Pure functions; reading and
- * writing XenStore is frontend_nodes.c's and vbd_publish.c's. docs/xenstore.md is checked against the table of published nodes.
+ * What backend and frontend agree on: the nodes we publish, and the parsing of what the frontend
+ * wrote. Pure functions; reading and writing XenStore is frontend_nodes.c's and vbd_publish.c's.
+ * docs/xenstore.md is checked against the table of published nodes.
  */
 #ifndef BLKBACK_BROKER_NEGOTIATE_H
 #define BLKBACK_BROKER_NEGOTIATE_H
@@ -12,10 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NEGOTIATE_SEGMENTS     11U /* of the first protocol, and what we offer */
-#define NEGOTIATE_PAGE_BYTES   4096U
-#define NEGOTIATE_WHY_MAX      256U
-#define NEGOTIATE_VALUE_MAX    32U
+#define NEGOTIATE_SEGMENTS   11U /* of the first protocol, and what we offer */
+#define NEGOTIATE_PAGE_BYTES 4096U
+#define NEGOTIATE_WHY_MAX    256U
+#define NEGOTIATE_VALUE_MAX  32U
 
 /* What we publish. */
 struct offer {
@@ -32,17 +33,20 @@ struct offer {
     bool cdrom;
 };
 
-/* The number of nodes in the table of what is published; each is written before state 2 if it is known then, else before state 4. */
+/* The number of nodes in the table of what is published; each is written before state 2 if it is
+ * known then, else before state 4. */
 unsigned published_nodes(void);
 const char *published_name(unsigned node);
 
 /* The value to write. Returns 0, or -ENODATA while it isn't known, as the store is not open. */
 int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX]);
 
-/* Nodes that another backend may have left in the directory, and that would be taken for ours. NULL ends the list. */
+/* Nodes that another backend may have left in the directory, and that would be taken for ours. NULL
+ * ends the list. */
 extern const char *const foreign_nodes[];
 
-/* What the frontend wrote, NULL where there is no node. Text that is too long or has a NUL in it is given as "". */
+/* What the frontend wrote, NULL where there is no node. Text that is too long or has a NUL in it is
+ * given as "". */
 struct frontend_nodes {
     const char *protocol;
     const char *ring_page_order;
@@ -60,7 +64,8 @@ struct frontend_nodes {
 struct negotiated {
     enum blkif_abi abi;
     bool protocol_missing;
-    bool differs; /* the frontend asked for other limits than were settled on, or for none; see negotiate_describe() */
+    bool differs; /* the frontend asked for other limits than were settled on, or for none; see
+                     negotiate_describe() */
     uint32_t ring_order;
     uint32_t max_requests;
     uint32_t max_segments;
@@ -72,8 +77,9 @@ struct negotiated {
 };
 
 /*
- * Checks what the frontend wrote and takes the lesser of it and the offer; what is missing has the first protocol's value.
- * Returns 0, or -EINVAL with the reason for people in `why`, which shows the frontend's text escaped.
+ * Checks what the frontend wrote and takes the lesser of it and the offer; what is missing has the
+ * first protocol's value. Returns 0, or -EINVAL with the reason for people in `why`, which shows
+ * the frontend's text escaped.
  */
 int negotiate(const struct frontend_nodes *nodes, const struct offer *offer,
               char why[NEGOTIATE_WHY_MAX], struct negotiated *out);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (evaluation of the state machine), vbd_open.c (toolstack's
- * nodes, image, slab, store), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c (XenStore),
- * vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
+ * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (evaluation of
+ * the state machine), vbd_open.c (toolstack's nodes, image, slab, store), vbd_connect.c
+ * (negotiation and rings), vbd_close.c (everything back), vbd_publish.c (XenStore), vbd_hook.c (the
+ * xl hook's requests), vbd_status.c (connection file).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -52,7 +53,8 @@ struct vbd_hook {
     struct control_call_token *detach;
     ev_timer attach_timeout;
     ev_timer detach_timeout;
-    ev_timer kernel_retry; /* until the kernel's backend has bound the disk, so that it can be unbound */
+    ev_timer
+        kernel_retry; /* until the kernel's backend has bound the disk, so that it can be unbound */
     unsigned kernel_tries;
 };
 
@@ -71,10 +73,11 @@ struct vbd {
     enum vbd_store store;
     enum vbd_rings rings;
     bool dirty;
-    bool gone;       /* the backend node is */
-    bool settled;    /* the store is open or can't be, or that takes too long: InitWait may be entered */
-    bool closing;    /* on the way to state 6 */
-    bool online;     /* as last read */
+    bool gone;    /* the backend node is */
+    bool settled; /* the store is open or can't be, or that takes too long: InitWait may be entered
+                   */
+    bool closing; /* on the way to state 6 */
+    bool online;  /* as last read */
     bool may_connect;
     bool check_domain; /* the hypervisor is to be asked whether the domain lives */
     bool domain_dead;
@@ -85,7 +88,7 @@ struct vbd {
     struct disk_config disk;
     struct image *image;
     struct image_user user;
-    int slab;        /* descriptor, -1: none */
+    int slab; /* descriptor, -1: none */
     double busy_since;
     struct worker_store_opened caps;
     struct offer offer;
@@ -103,7 +106,8 @@ struct vbd {
 
 /* ---- vbd.c ---- */
 
-/* Makes a vbd of a backend node, if it is ours. Returns 0, -ENOENT when it isn't (yet), or -errno. */
+/* Makes a vbd of a backend node, if it is ours. Returns 0, -ENOENT when it isn't (yet), or -errno.
+ */
 int vbd_discover(struct broker *broker, const struct vbd_address *address, struct vbd **out);
 
 /* A new cycle of states, from the beginning; opens the store if it isn't. */
@@ -112,7 +116,8 @@ void vbd_begin(struct vbd *vbd);
 /* Has it evaluated at the end of this turn of the loop. */
 void vbd_mark_dirty(struct vbd *vbd);
 
-/* Reads what XenStore says now and does what follows from it, until nothing does. May free the vbd. */
+/* Reads what XenStore says now and does what follows from it, until nothing does. May free the vbd.
+ */
 void vbd_evaluate(struct vbd *vbd);
 
 /* Only when the worker knows nothing of it any more. */
@@ -140,7 +145,8 @@ bool vbd_on_store_alert(struct vbd *vbd, const struct worker_message *message);
 /* Reads `params` and so on. Returns 0, -ENOENT while they aren't there, or -errno. */
 int vbd_read_toolstack(struct vbd *vbd);
 
-/* Begins to open image and store; ends in STORE_OPEN or STORE_FAILED. Only from STORE_NONE or STORE_FAILED. */
+/* Begins to open image and store; ends in STORE_OPEN or STORE_FAILED. Only from STORE_NONE or
+ * STORE_FAILED. */
 void vbd_open_start(struct vbd *vbd);
 
 /* The image has been busy for long enough. */
@@ -154,18 +160,21 @@ void vbd_release_image(struct vbd *vbd);
 /* Negotiates and connects; ends in VBD_CONNECTED, or in vbd_fail(). */
 void vbd_connect(struct vbd *vbd);
 
-/* A connected vbd whose frontend says Initialised. Returns true if its rings are new ones and the old are being disconnected. */
+/* A connected vbd whose frontend says Initialised. Returns true if its rings are new ones and the
+ * old are being disconnected. */
 bool vbd_check_rings(struct vbd *vbd);
 
 /* ---- vbd_close.c ---- */
 
-/* Disconnects, lets go of the store unless the disk stays online, and shows state 6; sooner when that takes more than 3 s. */
+/* Disconnects, lets go of the store unless the disk stays online, and shows state 6; sooner when
+ * that takes more than 3 s. */
 void vbd_close_start(struct vbd *vbd);
 
 /* Asks the worker to give rings and channels back. */
 void vbd_disconnect(struct vbd *vbd);
 
-/* Has the store closed if it can be now; the answer comes as a message. Returns true if nothing of it is left. */
+/* Has the store closed if it can be now; the answer comes as a message. Returns true if nothing of
+ * it is left. */
 bool vbd_let_go(struct vbd *vbd);
 
 /* In a clean stop of the broker: lets go of the store and writes nothing. */
@@ -174,7 +183,8 @@ void vbd_stop(struct vbd *vbd);
 /* Goes on with closing after something has ended. */
 void vbd_close_continue(struct vbd *vbd);
 
-/* ---- vbd_publish.c: 0, -ENOENT when the backend node is gone, -ECANCELED when the toolstack wants it closed, or -errno ---- */
+/* ---- vbd_publish.c: 0, -ENOENT when the backend node is gone, -ECANCELED when the toolstack wants
+ * it closed, or -errno ---- */
 
 /* All that is known, and state 2. */
 int vbd_publish_init_wait(struct vbd *vbd);

@@ -14,32 +14,35 @@
 /*
  * Columns: the frontend's state, 0 to 8.
  *
- * NEW        enters InitWait whatever the frontend's state is: libxl waits for exactly that state
- * before it runs the hook. INIT_WAIT  connects at 3 or straight at 4 (firmware skips states),
- * follows a frontend that closes. CONNECTED  a frontend at 1 has restarted; 3 is a repeated or a
- * resumed guest's announcement; at 5 it still has requests under way, so the rings are served
- * until 6. CLOSED     a frontend that begins again is taken back: boot loaders hand over to kernels
- * in this way.
+ * - New enters InitWait whatever the frontend's state is: libxl waits for exactly that state before
+ *   it runs the hook.
+ * - InitWait connects at 3 or straight at 4, since firmware skips states, and follows a frontend
+ *   that closes.
+ * - Connected: a frontend at 1 has restarted; 3 is a repeated or a resumed guest's announcement; at
+ *   5 it still has requests under way, so the rings are served until 6.
+ * - Closed: a frontend that begins again is taken back, as boot loaders hand over to kernels so.
  */
+/* clang-format off */
 static const enum vbd_action wanted[VBD_PHASES][XENBUS_STATES] = {
-    /*                   0      1      2     3      4     5      6      7     8 */
-    [VBD_NEW] = {WAIT, WAIT, WAIT, WAIT, WAIT, WAIT, WAIT, WAIT, WAIT},
-    [VBD_INIT_WAIT] = {CLOSE, NONE, NONE, CONN, CONN, START, CLOSE, NONE, NONE},
-    [VBD_CONNECTED] = {CLOSE, CLOSE, NONE, CHECK, NONE, START, CLOSE, NONE, NONE},
-    [VBD_CLOSING] = {CLOSE, CLOSE, NONE, NONE, NONE, NONE, CLOSE, NONE, NONE},
-    [VBD_CLOSED] = {NONE, WAIT, NONE, WAIT, WAIT, NONE, NONE, NONE, NONE},
+    /*                   0      1      2      3      4      5      6      7      8 */
+    [VBD_NEW]       = { WAIT,  WAIT,  WAIT,  WAIT,  WAIT,  WAIT,  WAIT,  WAIT,  WAIT },
+    [VBD_INIT_WAIT] = { CLOSE, NONE,  NONE,  CONN,  CONN,  START, CLOSE, NONE,  NONE },
+    [VBD_CONNECTED] = { CLOSE, CLOSE, NONE,  CHECK, NONE,  START, CLOSE, NONE,  NONE },
+    [VBD_CLOSING]   = { CLOSE, CLOSE, NONE,  NONE,  NONE,  NONE,  CLOSE, NONE,  NONE },
+    [VBD_CLOSED]    = { NONE,  WAIT,  NONE,  WAIT,  WAIT,  NONE,  NONE,  NONE,  NONE },
 };
 
-/* When the disk is being removed, the frontend is given the time to close that it needs, and
+/* While the disk is being removed the frontend is given the time that it needs to close, and
  * nothing begins any more. */
 static const enum vbd_action unwanted[VBD_PHASES][XENBUS_STATES] = {
     /*                   0      1      2      3      4      5      6      7      8 */
-    [VBD_NEW] = {CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE},
-    [VBD_INIT_WAIT] = {CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE},
-    [VBD_CONNECTED] = {CLOSE, START, START, START, START, START, CLOSE, START, START},
-    [VBD_CLOSING] = {CLOSE, CLOSE, CLOSE, NONE, NONE, NONE, CLOSE, NONE, NONE},
-    [VBD_CLOSED] = {NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE},
+    [VBD_NEW]       = { CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE },
+    [VBD_INIT_WAIT] = { CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE },
+    [VBD_CONNECTED] = { CLOSE, START, START, START, START, START, CLOSE, START, START },
+    [VBD_CLOSING]   = { CLOSE, CLOSE, CLOSE, NONE,  NONE,  NONE,  CLOSE, NONE,  NONE },
+    [VBD_CLOSED]    = { NONE,  NONE,  NONE,  NONE,  NONE,  NONE,  NONE,  NONE,  NONE },
 };
+/* clang-format on */
 
 enum vbd_action vbd_fsm(enum vbd_phase phase, uint32_t frontend, bool online)
 {

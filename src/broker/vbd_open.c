@@ -308,19 +308,9 @@ static void take_caps(struct vbd *vbd, const struct worker_store_opened *caps)
     vbd->offer.cdrom = vbd->toolstack.cdrom;
 }
 
-bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
+static void store_opened(struct vbd *vbd, const struct worker_store_opened *caps)
 {
-    if (vbd->store != STORE_OPENING)
-        return false;
-    if (message->type == WORKER_STORE_FAILED) {
-        char reason[STATE_TEXT_MAX];
-        log_escape(message->u.text, reason, sizeof(reason));
-        open_failed(vbd, "%s", reason);
-        return true;
-    }
-    if (!caps_possible(vbd, &message->u.store_opened))
-        return false;
-    take_caps(vbd, &message->u.store_opened);
+    take_caps(vbd, caps);
     vbd->store = STORE_OPEN;
     vbd->settled = true;
     vbd_log(vbd, LOG_LEVEL_INFO,
@@ -329,5 +319,20 @@ bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
             vbd->offer.read_only ? "read-only" : "writable", vbd->caps.engine,
             vbd->caps.direct != 0 ? ", direct" : "");
     vbd_mark_dirty(vbd);
+}
+
+bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
+{
+    char reason[STATE_TEXT_MAX];
+    if (vbd->store != STORE_OPENING)
+        return false;
+    if (message->type == WORKER_STORE_FAILED)
+        open_failed(vbd, "%s", log_escape(message->u.text, reason, sizeof(reason)));
+    else if (caps_possible(vbd, &message->u.store_opened))
+        store_opened(vbd, &message->u.store_opened);
+    else
+        return false;
+    if (vbd->closing)
+        vbd_close_continue(vbd);
     return true;
 }

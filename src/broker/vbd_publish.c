@@ -58,6 +58,10 @@ static int publish_in_transaction(struct xenstore *xs, void *context)
 static int publish(struct vbd *vbd, enum xenbus_state state, bool nodes)
 {
     struct publication publication = {.vbd = vbd, .state = state, .nodes = nodes};
+    if (vbd->gone)
+        return -ENOENT; /* the path may be another vbd's by now */
+    if (vbd->broker->stopping && state < XENBUS_CLOSING)
+        return -ECANCELED; /* what connected frontends see is left to the successor */
     int error = xenstore_transaction(vbd->broker->xs, publish_in_transaction, &publication);
     if (error != 0 && error != -ENOENT && error != -ECANCELED) {
         vbd_log(vbd, LOG_LEVEL_ERROR, "can't write state %s to XenStore: %s",
@@ -95,6 +99,8 @@ void vbd_publish_error(struct vbd *vbd, int error, const char *reason)
 {
     char backend[VBD_PATH_MAX + 8];
     char frontend[VBD_PATH_MAX + 8];
+    if (vbd->gone)
+        return;
     error_dirs(vbd, backend, frontend);
     vbd->error_shown = true;
     /* In a driver domain the frontend's domain is out of reach; the message is not worth more than

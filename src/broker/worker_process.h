@@ -23,7 +23,8 @@ struct worker_process_owner {
     void *context;
     /* A message of valid form; its content is not to be trusted. */
     void (*on_message)(void *context, const struct worker_message *message);
-    /* The process has ended and is reaped: called exactly once, last; `how` says in words. The worker_process is freed after it. */
+    /* The process has ended and is reaped: called exactly once, last; `how` says in words. The
+     * worker_process is freed after it. */
     void (*on_exit)(void *context, const char *how);
 };
 
@@ -31,7 +32,8 @@ struct worker_process_owner {
 int worker_process_start(struct ev_loop *loop, const struct worker_process_options *options,
                          const struct worker_process_owner *owner, struct worker_process **out);
 
-/* Returns 0 or -errno; -EAGAIN means that the worker has stopped reading. Descriptors stay the caller's. */
+/* Returns 0 or -errno; -EAGAIN means that the worker has stopped reading. Descriptors stay the
+ * caller's. */
 int worker_process_send(struct worker_process *worker, const struct worker_message *message,
                         const int *fds, unsigned fd_count);
 
