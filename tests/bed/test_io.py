@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """blkbackd: every operation, in every ABI, on every ring order and engine, with every byte compared."""
 
-import os
-
 from bedlib.front import ERROR, OKAY, READ, WRITE, WRITE_BARRIER
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED
@@ -58,19 +56,14 @@ def buffered(t, engine):
     exercise(t, engine, "x86_64-abi", 1, direct="no")
 
 
-@cases.add
-def on_a_real_file_system(t):
-    """O_DIRECT proper, where the temporary folder is not a tmpfs."""
-    path = f"/var/tmp/blkbackd-bed-{os.getpid()}.img"
-    contents = bytearray(os.urandom(16 * MIB))
-    with open(path, "wb") as f:
-        f.write(contents)
-    t.bed.on_close(lambda: os.unlink(path))
-    disk = t.disk("blkbackd", image=(path, contents), engine="uring")
+@cases.over("direct", *ENGINES)
+def direct(t, engine):
+    disk = t.disk("blkbackd", image=t.bed.direct_image(16 * MIB), engine=engine)
     front = disk.connect(order=1)
-    front.exercise(disk.contents, requests=1500, depth=64, max_segments=5)
+    front.exercise(disk.contents, requests=1000, depth=64, max_segments=5)
     disk.check_image()
     front.close()
+    disk.check_nothing_mapped()
 
 
 @cases.add

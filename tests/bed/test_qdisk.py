@@ -45,8 +45,8 @@ def counters_add_up(t):
     after = t.bed.counters()
     moved = {name: after[name] - before[name] for name in after}
     assert moved["copy_bytes"] == 10 * 4096 and moved["copy_segments"] == 10, moved
-    # a response can be seen before its notification is counted
-    assert 9 <= moved["notifies"] <= 11, moved
+    # a response that is seen before the frontend asks for an event needs none
+    assert 1 <= moved["notifies"] <= 10 and moved["deliveries"] >= 1, moved
     front.close()
 
 

@@ -77,20 +77,41 @@ def random_errors(t, engine):
     disk.check_nothing_mapped()
 
 
-@cases.over("a-failed-flush-is-not-answered-as-failed", *ENGINES)
+@cases.over("a-failed-flush-is-tried-again", *ENGINES)
 def failed_flush(t, engine):
-    """Linux' frontend would take that for success and never flush again: retried until it works."""
-    disk, faults, front = faulty_disk(t, engine)
+    """Linux' frontend would take a failed flush for success and never flush again. With O_DIRECT it can be repeated."""
+    disk, faults, front = faulty_disk(t, engine, image=t.bed.direct_image(8 * MIB))
     faults.fail("flush", errno.EIO)
     front.put(FLUSH)
     front.push()
     assert front.take(0.5) is None, "a flush that fails was answered"
+    page = front.page(b"k" * PAGE, readonly=True)
+    front.put(WRITE, 8, [(page.ref, 0, 7)])
+    front.push()
+    assert front.take(0.3) is None, "the ring was served though its flush is outstanding"
     faults.calm()
     assert set(front.take_all(30.0).values()) == {OKAY}
+    disk.contents[PAGE:2 * PAGE] = b"k" * PAGE
     assert front.write(0, b"p" * PAGE) == OKAY and front.flush() == OKAY
     disk.contents[:PAGE] = b"p" * PAGE
     disk.check_image()
     front.close()
+
+
+@cases.over("a-failed-flush-of-buffered-data-is-never-answered", *ENGINES)
+def failed_flush_buffered(t, engine):
+    """The page cache has forgotten which pages failed, so a second flush proves nothing. The disk can still be detached."""
+    disk, faults, front = faulty_disk(t, engine, direct="no")
+    faults.fail("flush", errno.EIO, count=1)
+    front.put(FLUSH)
+    front.push()
+    assert front.take(2.5) is None, "a flush that failed was answered"
+    disk.vbd.force_close()
+    disk.vbd.wait_backend(5, 6)
+    disk.vbd.set_front_state(6)
+    disk.vbd.wait_backend(6)
+    front.free(strict=True)
+    disk.check_nothing_mapped()
 
 
 @cases.over("a-full-disk-is-never-success", *ENGINES)

@@ -176,6 +176,20 @@ class Bed:
             f.write(contents)
         return path, contents
 
+    def direct_image(self, size):
+        """The same on a file system that has O_DIRECT, which a tmpfs may not."""
+        folder = tempfile.mkdtemp(prefix="blkbackd-bed.", dir="/var/tmp")
+        self.on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.chmod(folder, 0o711)
+        path, contents = f"{folder}/disk.img", bytearray(os.urandom(size))
+        with open(path, "wb") as f:
+            f.write(contents)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
+        except OSError as e:
+            raise Missing("O_DIRECT in /var/tmp") from e
+        return path, contents
+
     def on_close(self, function):
         self.closing.append(function)
 
