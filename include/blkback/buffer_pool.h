@@ -13,14 +13,18 @@
 
 struct buffer_pool;
 
-/* `bytes`: the budget, at least one buffer. Memory is reserved, not touched. Returns 0 or -ENOMEM.
- */
+/* `bytes`: the budget. Memory is reserved, not touched. Returns 0; -EINVAL when that is less than
+ * one buffer; -ENOMEM. */
 int buffer_pool_create(uint64_t bytes, struct buffer_pool **out);
 
 /* Page-aligned, BUFFER_BYTES long, contents undefined (our own old data, which is always
  * overwritten before it goes anywhere); NULL when the budget is used up. */
 uint8_t *buffer_pool_get(struct buffer_pool *pool);
 void buffer_pool_put(struct buffer_pool *pool, uint8_t *buffer);
+
+/* How many there are in all, and how many can be had now. */
+uint32_t buffer_pool_count(const struct buffer_pool *pool);
+uint32_t buffer_pool_free(const struct buffer_pool *pool);
 
 /* Returns memory of buffers that are not in use to the kernel; called when the worker has been
  * idle. */

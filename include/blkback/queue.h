@@ -22,13 +22,18 @@ struct overlap_table;
 /* What the queues of one thread share while the loop turns. */
 struct turn {
     struct queue *ready;   /* have something to do before the loop may sleep */
-    struct queue *stalled; /* wait for a buffer or for room in an engine */
-    bool freed; /* a buffer was given back, or room in an engine: the stalled may try again */
+    struct queue *running; /* were ready when the turn began and had no pass yet */
+    struct queue
+        *stalled;    /* wait for a buffer, for room in an engine or for another queue's write */
+    unsigned queues; /* connected ones, which share the buffers */
+    bool freed;      /* a buffer was given back, a write ended, or there is room in an engine: the
+                        stalled      may try again */
     struct buffer_pool *buffers;
     struct guest_memory *memory;
 };
 
-/* What a queue tells its owner, on the loop's thread, never from within queue_connect(). */
+/* What a queue tells its owner, on the loop's thread, never from within queue_connect(). Only
+ * `drained` may disconnect or destroy queues. */
 struct queue_events {
     /* The frontend broke the protocol of the ring: nothing more is consumed or answered. */
     void (*ring_broken)(void *context);
@@ -36,8 +41,8 @@ struct queue_events {
     void (*io_failed)(void *context, enum io_operation operation, uint64_t sector, int error);
     /* A flush failed: it is held back, and the queue waits. See queue_retry_flush(). */
     void (*flush_failed)(void *context, int error);
-    /* After a queue_disconnect() that left I/O in flight: the last of it is over. The queue may be
-     * destroyed from within. */
+    /* After a queue_disconnect() that left I/O in flight: the last of it is over. This and other
+     * queues may be destroyed from within. */
     void (*drained)(void *context);
 };
 
@@ -77,9 +82,9 @@ void queue_on_event(struct queue *queue);
 void queue_pump(struct queue *queue);
 
 /*
- * Pumps every queue that is ready, each once, and lets stalled ones try again if something was freed.
- * Look at `ready` afterwards, when the engines have been committed: while a queue is ready, the
- * loop must not sleep.
+ * Pumps every queue that is ready, each once, and lets stalled ones try again if something was
+ * freed. Look at `ready` afterwards, when the engines have been committed: while a queue is ready,
+ * the loop must not sleep.
  */
 void turn_run(struct turn *turn);
 
@@ -94,7 +99,7 @@ void queue_retry_flush(struct queue *queue);
  */
 void queue_disconnect(struct queue *queue);
 
-/* Requests whose I/O is in flight. */
+/* Requests whose I/O is in flight, or over but not looked at yet. */
 unsigned queue_in_flight(const struct queue *queue);
 
 /* Only when drained. Accepts NULL. */

@@ -57,6 +57,16 @@ void buffer_pool_put(struct buffer_pool *pool, uint8_t *buffer)
         (uint32_t)((uint64_t)(buffer - pool->arena) / BUFFER_BYTES);
 }
 
+uint32_t buffer_pool_count(const struct buffer_pool *pool)
+{
+    return pool->count;
+}
+
+uint32_t buffer_pool_free(const struct buffer_pool *pool)
+{
+    return pool->count - pool->fresh + pool->free_count;
+}
+
 void buffer_pool_trim(struct buffer_pool *pool)
 {
     if (pool->free_count == pool->fresh && pool->fresh) {

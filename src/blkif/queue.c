@@ -32,7 +32,6 @@ static void io_done(struct io *io)
     struct request *request = (struct request *)((char *)io - offsetof(struct request, io));
     struct queue *queue = request->queue;
 
-    queue->queued--;
     request_list_push(&queue->returned, request);
     turn_mark_ready(queue);
 }
@@ -106,6 +105,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
         return error;
     }
     queue->evtchn = params->evtchn;
+    queue->turn->queues++;
     turn_mark_ready(queue);
     *out = queue;
     return 0;
@@ -135,16 +135,23 @@ static void wait_for_event(struct queue *queue)
         turn_mark_ready(queue);
 }
 
-static void discard_returned(struct queue *queue)
+/* Returns how many it held. */
+static unsigned release_all(struct queue *queue, struct request_list *list)
 {
     struct request *request;
-    bool any = false;
+    unsigned count = 0;
 
-    while ((request = request_list_pop(&queue->returned))) {
+    for (; (request = request_list_pop(list)); count++)
         queue_release(queue, request);
-        any = true;
-    }
-    if (any && queue->queued == 0)
+    return count;
+}
+
+static void discard_returned(struct queue *queue)
+{
+    const unsigned over = release_all(queue, &queue->returned);
+
+    queue->submitted -= over;
+    if (over && queue->submitted == 0)
         queue->events->drained(queue->context);
 }
 
@@ -177,24 +184,17 @@ void queue_pump(struct queue *queue)
         wait_for_event(queue);
 }
 
-static void release_all(struct queue *queue, struct request_list *list)
-{
-    struct request *request;
-
-    while ((request = request_list_pop(list)))
-        queue_release(queue, request);
-}
-
 void queue_disconnect(struct queue *queue)
 {
     if (queue->disconnected)
         return;
     queue->disconnected = true;
+    queue->turn->queues--;
     turn_forget(queue);
-    release_all(queue, &queue->waiting);
-    release_all(queue, &queue->unsubmitted);
-    release_all(queue, &queue->returned);
-    release_all(queue, &queue->parked);
+    (void)release_all(queue, &queue->waiting);
+    (void)release_all(queue, &queue->unsubmitted);
+    (void)release_all(queue, &queue->parked);
+    queue->submitted -= release_all(queue, &queue->returned);
     evtchn_close(queue->evtchn);
     queue->evtchn = NULL;
     queue->ring.shared = NULL; /* the owner unmaps it */
@@ -202,17 +202,16 @@ void queue_disconnect(struct queue *queue)
 
 unsigned queue_in_flight(const struct queue *queue)
 {
-    return queue->queued;
+    return queue->submitted;
 }
 
 void queue_destroy(struct queue *queue)
 {
     if (!queue)
         return;
-    if (!queue->disconnected) {
-        turn_forget(queue);
-        evtchn_close(queue->evtchn);
-    }
+    if (queue->evtchn)
+        queue_disconnect(queue);
+    turn_forget(queue);
     journal_destroy(&queue->journal);
     free(queue->requests);
     free(queue->answers);

@@ -8,10 +8,14 @@
 
 void queue_release(struct queue *queue, struct request *request)
 {
-    overlap_release(queue->overlaps, &request->range);
+    if (request->range.end != request->range.start) {
+        overlap_release(queue->overlaps, &request->range);
+        queue->turn->freed = true;
+    }
     if (request->buffer) {
         buffer_pool_put(queue->turn->buffers, request->buffer);
         request->buffer = NULL;
+        queue->buffers--;
         queue->turn->freed = true;
     }
 }
@@ -47,8 +51,8 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
      * journal.h). */
     journal_done(&queue->journal, request->tag, status);
     queue_release(queue, request);
-    if (queue->barrier && request->entry->operation == BLKIF_OP_WRITE_BARRIER)
-        queue->barrier = false;
+    if (queue->barrier == request)
+        queue->barrier = NULL;
     queue->started--;
     count(queue->statistics, request->entry, status);
     queue->answers[queue->answer_count++] = request->tag;
@@ -103,6 +107,7 @@ void queue_handle_returned(struct queue *queue)
     while ((request = request_list_pop(&returned))) {
         const struct io *io = &request->io;
 
+        queue->submitted--;
         if (io->result >= 0) {
             if (io->operation == IO_FLUSH && queue->paused && !queue->parked.first) {
                 queue->paused = false;
@@ -123,9 +128,11 @@ void queue_handle_returned(struct queue *queue)
 
 void queue_publish(struct queue *queue)
 {
-    if (queue->answer_count == 0 || queue->broken)
+    if (queue->answer_count == 0)
         return;
-    journal_publish(&queue->journal, &queue->ring, queue->answers, queue->answer_count);
+    /* A broken ring gets no answers any more: they stay DONE in the journal. */
+    if (!queue->broken)
+        journal_publish(&queue->journal, &queue->ring, queue->answers, queue->answer_count);
     queue->answer_count = 0;
 }
 

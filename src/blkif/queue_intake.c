@@ -50,14 +50,17 @@ static bool acquire(struct queue *queue, struct request *request)
 
     if (entry->operation == BLKIF_OP_WRITE_BARRIER && queue->started > 0)
         return false;
-    if (request_has_data_in(entry) && !overlap_acquire(queue->overlaps, &request->range,
-                                                       entry->sector * SECTOR_BYTES, entry->bytes))
+    if (request_has_data_in(entry) &&
+        !overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
+                         entry->bytes)) {
+        /* Another queue's write may be in the way: its end wakes this one. */
+        turn_mark_stalled(queue);
         return false;
+    }
     if (entry->bytes) {
-        request->buffer = buffer_pool_get(queue->turn->buffers);
+        request->buffer = turn_get_buffer(queue);
         if (!request->buffer) {
             overlap_release(queue->overlaps, &request->range);
-            turn_mark_stalled(queue);
             return false;
         }
     }
@@ -74,7 +77,8 @@ static struct request_list select_batch(struct queue *queue)
         struct request *request = request_list_pop(&queue->waiting);
 
         queue->started++;
-        queue->barrier = request->entry->operation == BLKIF_OP_WRITE_BARRIER;
+        if (request->entry->operation == BLKIF_OP_WRITE_BARRIER)
+            queue->barrier = request;
         request_list_push(&batch, request);
     }
     return batch;
@@ -98,14 +102,15 @@ static void copy_in(struct queue *queue, const struct request_list *batch)
 void queue_submit_step(struct queue *queue, struct request *request)
 {
     request_prepare_io(request);
+    queue->submitted++;
     switch (store_submit(queue->store, &request->io)) {
     case IO_QUEUED:
-        queue->queued++;
         break;
     case IO_DONE:
         request_list_push(&queue->returned, request);
         break;
     case IO_BUSY:
+        queue->submitted--;
         request_list_push(&queue->unsubmitted, request);
         turn_mark_stalled(queue);
         break;

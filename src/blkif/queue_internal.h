@@ -33,10 +33,11 @@ struct queue {
     uint16_t *answers;               /* tags that are DONE and not published */
     uint32_t answer_count;
 
-    unsigned started; /* dispatched and not finished: what a barrier waits for */
-    unsigned queued;  /* I/Os that the store holds */
-    bool barrier;     /* one is under way: nothing overtakes it */
-    bool paused;      /* a flush failed */
+    unsigned started;        /* dispatched and not finished: what a barrier waits for */
+    unsigned buffers;        /* of the pool, that its requests hold */
+    unsigned submitted;      /* I/Os that the store holds or that are in `returned` */
+    struct request *barrier; /* under way: nothing overtakes it */
+    bool paused;             /* a flush failed */
     bool broken;
     bool disconnected;
     bool masked; /* an event was taken and the port not unmasked yet */
@@ -50,6 +51,9 @@ struct queue {
 /* turn.c */
 void turn_mark_ready(struct queue *queue);
 void turn_mark_stalled(struct queue *queue);
+/* A buffer of the pool; NULL, and the queue is stalled, when there is none or others wait for one.
+ */
+uint8_t *turn_get_buffer(struct queue *queue);
 void turn_forget(struct queue *queue);
 
 /* queue_intake.c: takes what the ring has; starts what may start. */

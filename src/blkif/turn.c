@@ -23,6 +23,21 @@ void turn_mark_stalled(struct queue *queue)
     queue->turn->stalled = queue;
 }
 
+uint8_t *turn_get_buffer(struct queue *queue)
+{
+    const struct turn *turn = queue->turn;
+    const uint32_t share = buffer_pool_count(turn->buffers) / turn->queues;
+    uint8_t *buffer = NULL;
+
+    if (queue->buffers < share || buffer_pool_free(turn->buffers) > share)
+        buffer = buffer_pool_get(turn->buffers);
+    if (buffer)
+        queue->buffers++;
+    else
+        turn_mark_stalled(queue);
+    return buffer;
+}
+
 static void unstall(struct turn *turn)
 {
     turn->freed = false;
@@ -37,30 +52,36 @@ static void unstall(struct turn *turn)
 
 void turn_run(struct turn *turn)
 {
-    /* What becomes ready meanwhile waits for the next turn: every queue has one pass. */
-    struct queue *queue = turn->ready;
+    struct queue *queue;
 
+    /* What becomes ready meanwhile waits for the next turn: every queue has one pass. The list is
+     * where turn_forget() finds it, for a pass may end the life of other queues. */
+    turn->running = turn->ready;
     turn->ready = NULL;
-    while (queue) {
-        struct queue *next = queue->next_ready;
-
+    while ((queue = turn->running)) {
+        turn->running = queue->next_ready;
         queue->is_ready = false;
         queue_pump(queue);
-        queue = next;
     }
     if (turn->freed)
         unstall(turn);
+}
+
+static void remove_ready(struct queue **list, const struct queue *queue)
+{
+    for (struct queue **at = list; *at; at = &(*at)->next_ready)
+        if (*at == queue) {
+            *at = queue->next_ready;
+            return;
+        }
 }
 
 void turn_forget(struct queue *queue)
 {
     struct turn *turn = queue->turn;
 
-    for (struct queue **at = &turn->ready; *at; at = &(*at)->next_ready)
-        if (*at == queue) {
-            *at = queue->next_ready;
-            break;
-        }
+    remove_ready(&turn->ready, queue);
+    remove_ready(&turn->running, queue);
     for (struct queue **at = &turn->stalled; *at; at = &(*at)->next_stalled)
         if (*at == queue) {
             *at = queue->next_stalled;
