@@ -212,7 +212,7 @@ static unsigned take_events(struct aio *aio)
         count = io_getevents(aio->context, 0, REAP_BATCH, events, &at_once);
         for (int i = 0; i < count; i++)
             done += complete(aio, events[i].data, (int64_t)events[i].res);
-    } while (count == REAP_BATCH);
+    } while (count > 0);
     return done;
 }
 

@@ -10,6 +10,19 @@
 
 struct faulty_kernel kernel;
 
+static bool submission_fails(void)
+{
+    kernel.submissions++;
+    if (kernel.submit_errors == 0)
+        return false;
+    if (kernel.good_submissions > 0) {
+        kernel.good_submissions--;
+        return false;
+    }
+    kernel.submit_errors--;
+    return true;
+}
+
 /* The names are the linker's. */
 /* NOLINTBEGIN(bugprone-reserved-identifier) */
 int __real_fdatasync(int fd);
@@ -103,11 +116,8 @@ static void shorten_iocb(struct iocb *iocb)
 
 int __wrap_io_submit(io_context_t context, long count, struct iocb *iocbs[])
 {
-    kernel.submissions++;
-    if (kernel.submit_errors > 0) {
-        kernel.submit_errors--;
+    if (submission_fails())
         return kernel.submit_error;
-    }
     for (long i = 0; i < count; i++) {
         if (kernel.no_fdsync && iocbs[i]->aio_lio_opcode == IO_CMD_FDSYNC)
             return i == 0 ? -EINVAL : __real_io_submit(context, i, iocbs);
@@ -122,8 +132,19 @@ int __wrap_io_submit(io_context_t context, long count, struct iocb *iocbs[])
 int __wrap_io_getevents(io_context_t context, long least, long most, struct io_event *events,
                         struct timespec *timeout)
 {
-    int count = __real_io_getevents(context, least, most, events, timeout);
+    static bool pause;
+    int count = 0;
 
+    if (pause) {
+        pause = false;
+        return 0;
+    }
+    if (kernel.events_at_first > 0) {
+        most = (long)kernel.events_at_first;
+        kernel.events_at_first = 0;
+        pause = true;
+    }
+    count = __real_io_getevents(context, least, most, events, timeout);
     for (int i = 0; i < count; i++) {
         if (attempt_fails())
             events[i].res = (unsigned long)(long)kernel.error;
@@ -165,11 +186,8 @@ static void shorten_sqe(struct io_uring_sqe *sqe)
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
-    kernel.submissions++;
-    if (kernel.submit_errors > 0) {
-        kernel.submit_errors--;
+    if (submission_fails())
         return kernel.submit_error;
-    }
     for (unsigned i = ring->sq.sqe_head; kernel.at_most && i != ring->sq.sqe_tail; i++)
         shorten_sqe(&ring->sq.sqes[i & ring->sq.ring_mask]);
     return __real_io_uring_submit(ring);

@@ -17,7 +17,9 @@ struct faulty_kernel {
     unsigned errors;
     int submit_error; /* of the next `submit_errors` submissions */
     unsigned submit_errors;
-    bool no_fdsync; /* Linux AIO's flush is refused */
+    unsigned good_submissions; /* before the errors begin */
+    unsigned events_at_first;  /* Linux AIO: reported at once, the others one call later; 0: all */
+    bool no_fdsync;            /* Linux AIO's flush is refused */
     int create_error;
     unsigned refused_flags; /* of io_uring */
     bool no_opcodes;

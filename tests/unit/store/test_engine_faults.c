@@ -216,28 +216,93 @@ static void put_off_submission_is_kept(void **state)
     free(data);
 }
 
-static void partly_taken_submission(void **state)
+/* Writes a batch that fills the engine, committed `commits` times, and sees that all of it is done
+ * and on disk. */
+static void expect_whole_batch(const struct rig *rig, unsigned commits)
 {
-    struct rig *rig = rig_of(state);
     char *data = memory(DEPTH * PAGE);
     char *found = memory(DEPTH * PAGE);
     struct test_io ios[DEPTH];
 
     fill_pattern(data, DEPTH * PAGE, 2);
-    kernel.taken_at_most = 3;
     for (unsigned i = 0; i < DEPTH; i++) {
         test_io_set(&ios[i], IO_WRITE, i * PAGE, data + i * PAGE, PAGE);
         assert_int_equal(rig->ops->submit(rig->engine, rig->fd, &ios[i].io), IO_QUEUED);
     }
+    for (unsigned i = 1; i < commits; i++)
+        assert_int_equal(rig->ops->commit(rig->engine), -EAGAIN);
     assert_int_equal(rig->ops->commit(rig->engine), 0);
-    assert_int_equal(kernel.submissions, 3);
     engine_drain(rig->engine);
-    for (unsigned i = 0; i < DEPTH; i++)
+    for (unsigned i = 0; i < DEPTH; i++) {
         assert_int_equal(ios[i].done, 1);
+        assert_int_equal(ios[i].io.result, 0);
+    }
     image_peek(&rig->image, 0, found, DEPTH * PAGE);
     assert_memory_equal(found, data, DEPTH * PAGE);
     free(data);
     free(found);
+}
+
+static void short_transfers_in_a_batch(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    kernel.at_most = 1000;
+    expect_whole_batch(rig, 1);
+}
+
+static void partly_taken_submission(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    kernel.taken_at_most = 3;
+    expect_whole_batch(rig, 1);
+    assert_int_equal(kernel.submissions, 3);
+}
+
+static void partly_taken_and_then_put_off(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    kernel.taken_at_most = 3;
+    kernel.good_submissions = 1;
+    kernel.submit_error = -EAGAIN;
+    kernel.submit_errors = 1;
+    expect_whole_batch(rig, 2);
+}
+
+/* Events that come between looking for them and reading the eventfd, which takes their signals
+ * along. */
+static void events_later_than_their_signals(void **state)
+{
+    struct rig *rig = rig_of(state);
+
+    for (unsigned at_first = 1; at_first < DEPTH; at_first++) {
+        kernel.events_at_first = at_first;
+        expect_whole_batch(rig, 1);
+    }
+}
+
+static void depth_is_a_limit_across_commits(void **state)
+{
+    struct rig *rig = rig_of(state);
+    char *data = memory(DEPTH * PAGE);
+    struct test_io ios[DEPTH];
+    struct engine *engine = NULL;
+    unsigned queued = 0;
+
+    assert_int_equal(rig->ops->create(5, &engine), 0);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        test_io_set(&ios[i], IO_READ, i * PAGE, data + i * PAGE, PAGE);
+        queued += rig->ops->submit(engine, rig->fd, &ios[i].io) == IO_QUEUED;
+        assert_int_equal(rig->ops->commit(engine), 0);
+    }
+    assert_int_equal(queued, 5);
+    assert_int_equal(engine->in_flight, 5);
+    engine_drain(engine);
+    assert_int_equal(ios[4].done, 1);
+    engine_destroy(engine);
+    free(data);
 }
 
 static void flush_where_aio_has_none(void **state)
@@ -360,7 +425,11 @@ static const struct {
     {"errors_are_passed_on", errors_are_passed_on, ALL},
     {"bad_descriptor_fails_alone", bad_descriptor_fails_alone, ALL},
     {"put_off_submission_is_kept", put_off_submission_is_kept, QUEUED},
+    {"short_transfers_in_a_batch", short_transfers_in_a_batch, QUEUED},
+    {"depth_is_a_limit_across_commits", depth_is_a_limit_across_commits, QUEUED},
     {"partly_taken_submission", partly_taken_submission, AIO},
+    {"partly_taken_and_then_put_off", partly_taken_and_then_put_off, AIO},
+    {"events_later_than_their_signals", events_later_than_their_signals, AIO},
     {"flush_where_aio_has_none", flush_where_aio_has_none, AIO},
     {"never_ending_put_off", never_ending_put_off, INLINE},
     {"event_descriptor", event_descriptor, QUEUED},
@@ -390,5 +459,5 @@ int main(void)
         }
         failed += _cmocka_run_group_tests(rig.ops->name, tests, count, NULL, NULL);
     }
-    return failed;
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

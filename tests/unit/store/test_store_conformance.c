@@ -217,5 +217,5 @@ int main(void)
             failed += run_subject(&s);
         }
     }
-    return failed;
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

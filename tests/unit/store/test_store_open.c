@@ -377,6 +377,23 @@ static void engine_set_of_an_impossible_depth(void **state)
     engine_set_destroy(NULL);
 }
 
+static void engine_set_gives_everything_back(void **state)
+{
+    struct engine_set set;
+    int uring = -1;
+    int aio = -1;
+
+    (void)state;
+    assert_int_equal(engine_set_create(8, &set), 0);
+    if (set.uring)
+        uring = set.uring->ops->event_fd(set.uring);
+    if (set.aio)
+        aio = set.aio->ops->event_fd(set.aio);
+    engine_set_destroy(&set);
+    assert_int_equal(fcntl(uring, F_GETFD), -1);
+    assert_int_equal(fcntl(aio, F_GETFD), -1);
+}
+
 static void null_store(void **state)
 {
     (void)state;
@@ -421,6 +438,7 @@ int main(void)
         TEST(engine_is_chosen),
         TEST(named_engine_is_missing),
         TEST(engine_set_of_an_impossible_depth),
+        TEST(engine_set_gives_everything_back),
         TEST(null_store),
     };
 
