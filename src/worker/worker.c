@@ -17,6 +17,9 @@
 
 #define IDLE_MS 5000U
 
+/* How soon the kernel is offered again what it had no resources for. */
+#define COMMIT_RETRY_MS 1U
+
 static bool turn(void *context)
 {
     struct worker *worker = context;
@@ -26,7 +29,13 @@ static bool turn(void *context)
     if (worker->turn.ready && !worker->idle_timer.armed)
         loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
     turn_run(&worker->turn);
-    engine_set_commit(&worker->engines);
+    const int error = engine_set_commit(&worker->engines);
+
+    if (error == -EAGAIN)
+        loop_start_timer(&worker->loop, &worker->commit_timer, COMMIT_RETRY_MS);
+    else if (error)
+        log_limited(&worker->log_limit, LOG_LEVEL_ERROR,
+                    "domain %u: can't hand I/O to the kernel: %s", worker->domid, strerror(-error));
     return worker->turn.ready != NULL;
 }
 
@@ -47,6 +56,11 @@ static void idle(struct loop_timer *timer)
     buffer_pool_trim(worker->turn.buffers);
 }
 
+static void commit_again(struct loop_timer *timer)
+{
+    (void)timer; /* the turn that follows every timer commits */
+}
+
 static int add_engine(struct worker *worker, struct engine_source *source, struct engine *engine)
 {
     if (!engine)
@@ -65,7 +79,8 @@ static int failed(const char *what, int error)
 
 int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out)
 {
-    *out = (struct worker){.domid = domid, .idle_timer.fire = idle};
+    *out =
+        (struct worker){.domid = domid, .idle_timer.fire = idle, .commit_timer.fire = commit_again};
     int error = loop_create(&out->loop, turn, out);
 
     if (error)

@@ -4,6 +4,7 @@
 #define BLKBACK_WORKER_WORKER_H
 
 #include "blkback/gnttab.h"
+#include "blkback/log.h"
 #include "blkback/queue.h"
 #include "blkback/store.h"
 #include "blkback/worker_protocol.h"
@@ -27,8 +28,10 @@ struct worker {
     struct engine_set engines;
     struct engine_source engine_sources[2];
     struct turn turn;
-    struct loop_timer idle_timer; /* gives memory back */
-    struct loop_source broker;    /* our end of the socket */
+    struct loop_timer idle_timer;   /* gives memory back */
+    struct loop_timer commit_timer; /* has what the kernel refused committed again */
+    struct log_limit log_limit;
+    struct loop_source broker; /* our end of the socket */
     struct vbd *vbds;
 };
 
