@@ -12,17 +12,6 @@
 #include <string.h>
 
 #define SETTLE_SECONDS 5.0 /* libxl gives a backend 10 to reach InitWait */
-#define TWIN_SECONDS   0.1
-#define STEPS_PER_TURN 8U
-
-/* What XenStore says at one moment. */
-struct view {
-    bool exists;
-    bool online;
-    bool hotplug_connected;
-    uint32_t backend_state;
-    uint32_t frontend_state;
-};
 
 void vbd_log(struct vbd *vbd, enum log_level level, const char *format, ...)
 {
@@ -63,13 +52,6 @@ static bool is_ours(struct broker *broker, const char *path)
     return claim_vbd(broker->config.claim, broker->config.hook, error == 0 ? script : NULL);
 }
 
-static void on_twin_timeout(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    (void)loop;
-    (void)events;
-    vbd_mark_dirty(timer->data);
-}
-
 static void on_settle_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct vbd *vbd = timer->data;
@@ -98,7 +80,7 @@ static int watch_frontend(struct vbd *vbd)
     return xenstore_watch(vbd->broker->xs, path, token);
 }
 
-static void unwatch_frontend(struct vbd *vbd)
+void vbd_unwatch_frontend(struct vbd *vbd)
 {
     char path[VBD_FRONTEND_MAX + 8];
     char token[VBD_PATH_MAX];
@@ -106,7 +88,7 @@ static void unwatch_frontend(struct vbd *vbd)
     (void)xenstore_unwatch(vbd->broker->xs, path, token);
 }
 
-static void make_offer(struct vbd *vbd)
+void vbd_make_offer(struct vbd *vbd)
 {
     const struct disk_options *options = &vbd->disk.options;
     uint32_t slots = blkif_abi_ring_slots(BLKIF_ABI_NATIVE, options->max_ring_page_order);
@@ -155,8 +137,6 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
     snprintf(vbd->path, sizeof(vbd->path), "%s", path);
     ev_timer_init(&vbd->settle, on_settle_timeout, SETTLE_SECONDS, 0.);
     vbd->settle.data = vbd;
-    ev_timer_init(&vbd->twin, on_twin_timeout, TWIN_SECONDS, 0.);
-    vbd->twin.data = vbd;
     vbd->disk.options = broker->config.disk;
     vbd_hook_init(vbd);
     int error = read_frontend_path(broker, path, address, vbd->frontend);
@@ -191,7 +171,7 @@ int vbd_discover(struct broker *broker, const struct vbd_address *address, struc
     if (error != 0)
         return error;
     (void)xenstore_read_u32(broker->xs, path, "state", UINT32_MAX, &state);
-    make_offer(vbd);
+    vbd_make_offer(vbd);
     vbd_log(vbd, LOG_LEVEL_INFO, "found, target %s", vbd->toolstack.target);
     take_up(vbd, state);
     vbd_mark_dirty(vbd);
@@ -276,158 +256,4 @@ void vbd_worker_lost(struct vbd *vbd, const char *how)
     else if (served && vbd->phase != VBD_CLOSED && vbd->phase != VBD_CLOSING)
         vbd_fail(vbd, -EIO, vbd->reason);
     vbd_mark_dirty(vbd);
-}
-
-/* ---- evaluation ---- */
-
-static void read_view(struct vbd *vbd, struct view *view)
-{
-    struct xenstore *xs = vbd->broker->xs;
-    char text[VBD_FRONTEND_MAX];
-    uint32_t online = 1;
-
-    *view = (struct view){.frontend_state = XENBUS_UNKNOWN};
-    view->exists = xenstore_read_at(xs, vbd->path, "frontend", text, sizeof(text)) != -ENOENT;
-    if (!view->exists)
-        return;
-    (void)xenstore_read_u32(xs, vbd->path, "online", UINT32_MAX, &online);
-    view->online = online != 0;
-    (void)xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &view->backend_state);
-    view->hotplug_connected =
-        xenstore_read_at(xs, vbd->path, "hotplug-status", text, sizeof(text)) == 0 &&
-        strcmp(text, "connected") == 0;
-    if (vbd->check_domain) {
-        vbd->check_domain = false;
-        vbd->domain_dead = domain_is_dead(vbd->broker, vbd->address.domid);
-    }
-    if (!vbd->domain_dead)
-        (void)xenstore_read_u32(xs, vbd->frontend, "state", UINT32_MAX, &view->frontend_state);
-}
-
-/* Out of sight: another vbd may come under the same path while the worker still finishes with this
- * one. */
-static void become_ghost(struct vbd *vbd)
-{
-    vbd_log(vbd, LOG_LEVEL_INFO, "removed");
-    unwatch_frontend(vbd);
-    vbd_remove_error(vbd);
-    vbd_status_remove(vbd);
-    TAILQ_REMOVE(&vbd->broker->vbds, vbd, in_broker);
-    TAILQ_INSERT_TAIL(&vbd->broker->ghosts, vbd, in_broker);
-    vbd->gone = true;
-    vbd->closing = false;
-    vbd->online = false;
-    ev_timer_stop(vbd->broker->loop, &vbd->drain);
-}
-
-static void evaluate_ghost(struct vbd *vbd)
-{
-    if (vbd->rings == RINGS_CONNECTED)
-        vbd_disconnect(vbd);
-    if (vbd->rings != RINGS_CONNECTING && vbd_let_go(vbd))
-        vbd_destroy(vbd);
-}
-
-static bool enter_init_wait(struct vbd *vbd)
-{
-    if (vbd->phase == VBD_CLOSED) {
-        if (vbd->store == STORE_CLOSING)
-            return false;
-        vbd_begin(vbd);
-        return true;
-    }
-    if (!vbd->settled)
-        return false;
-    ev_timer_stop(vbd->broker->loop, &vbd->settle);
-    make_offer(vbd);
-    if (vbd_publish_init_wait(vbd) == 0) {
-        vbd->phase = VBD_INIT_WAIT;
-        vbd_hook_update(vbd);
-    }
-    return false; /* state 2 is to be seen before anything follows it */
-}
-
-static bool start_closing(struct vbd *vbd)
-{
-    vbd->phase = VBD_CLOSING;
-    return vbd_publish_state(vbd, XENBUS_CLOSING) == 0;
-}
-
-static bool may_connect_now(struct vbd *vbd)
-{
-    if (!vbd->may_connect || vbd->store != STORE_OPEN || vbd->rings != RINGS_NONE)
-        return false;
-    if (vbd->image != NULL && image_held_by_twin(vbd->broker->images, vbd->image)) {
-        ev_timer_set(&vbd->twin, TWIN_SECONDS, 0.);
-        ev_timer_start(vbd->broker->loop, &vbd->twin);
-        return false;
-    }
-    return true;
-}
-
-/* Returns true if something was done that the state machine is to be asked about again. */
-static bool perform(struct vbd *vbd, enum vbd_action action)
-{
-    switch (action) {
-    case VBD_NOTHING:
-        return false;
-    case VBD_ENTER_INIT_WAIT:
-        return enter_init_wait(vbd);
-    case VBD_CONNECT:
-        if (may_connect_now(vbd))
-            vbd_connect(vbd);
-        return false;
-    case VBD_CHECK_RINGS:
-        (void)vbd_check_rings(vbd);
-        return false;
-    case VBD_START_CLOSING:
-        return start_closing(vbd);
-    case VBD_CLOSE:
-        ev_timer_stop(vbd->broker->loop, &vbd->settle);
-        vbd_close_start(vbd);
-        return false;
-    }
-    return false;
-}
-
-/* A worker operation is under way; its end has the vbd evaluated again. */
-static bool busy(const struct vbd *vbd)
-{
-    return vbd->closing || vbd->rings == RINGS_CONNECTING || vbd->rings == RINGS_DISCONNECTING;
-}
-
-static bool step(struct vbd *vbd)
-{
-    struct view view;
-    read_view(vbd, &view);
-    if (!view.exists) {
-        become_ghost(vbd);
-        return false;
-    }
-    vbd->online = view.online && !vbd->hook.leave;
-    vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;
-    if (busy(vbd))
-        return false;
-    if (view.backend_state == XENBUS_CLOSING && vbd->phase != VBD_NEW)
-        vbd->phase = VBD_CLOSING; /* whoever wrote it */
-    enum vbd_action action = vbd_fsm(vbd->phase, view.frontend_state, vbd->online);
-    bool leaving = view.frontend_state == XENBUS_CLOSING || view.frontend_state == XENBUS_CLOSED;
-    if (vbd->phase == VBD_INIT_WAIT && vbd->online && leaving && !vbd->may_connect)
-        action = VBD_NOTHING; /* the hook has yet to see InitWait */
-    if (action == VBD_NOTHING && vbd->phase == VBD_CLOSED && !vbd->online &&
-        vbd->rings == RINGS_NONE)
-        (void)vbd_let_go(vbd);
-    return perform(vbd, action);
-}
-
-void vbd_evaluate(struct vbd *vbd)
-{
-    for (unsigned i = 0; i < STEPS_PER_TURN && !vbd->gone && step(vbd); i++) {
-    }
-    if (vbd->gone) {
-        evaluate_ghost(vbd);
-        return;
-    }
-    vbd_hook_update(vbd);
-    vbd_status_save(vbd);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (evaluation of
- * the state machine), vbd_open.c (toolstack's nodes, image, slab, store), vbd_connect.c
- * (negotiation and rings), vbd_close.c (everything back), vbd_publish.c (XenStore), vbd_hook.c (the
- * xl hook's requests), vbd_status.c (connection file).
+ * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
+ * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
+ * store), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c
+ * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -116,9 +116,10 @@ void vbd_begin(struct vbd *vbd);
 /* Has it evaluated at the end of this turn of the loop. */
 void vbd_mark_dirty(struct vbd *vbd);
 
-/* Reads what XenStore says now and does what follows from it, until nothing does. May free the vbd.
- */
-void vbd_evaluate(struct vbd *vbd);
+void vbd_unwatch_frontend(struct vbd *vbd);
+
+/* What is published, from the configuration and the store as far as it is known. */
+void vbd_make_offer(struct vbd *vbd);
 
 /* Only when the worker knows nothing of it any more. */
 void vbd_destroy(struct vbd *vbd);
@@ -131,6 +132,12 @@ void vbd_fail(struct vbd *vbd, int error, const char *reason);
 
 void vbd_worker_ready(struct vbd *vbd);
 void vbd_worker_lost(struct vbd *vbd, const char *how);
+
+/* ---- vbd_evaluate.c ---- */
+
+/* Reads what XenStore says now and does what follows from it, until nothing does. May free the vbd.
+ */
+void vbd_evaluate(struct vbd *vbd);
 
 /* ---- messages of the worker: false when this one can't be meant now ---- */
 

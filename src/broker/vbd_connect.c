@@ -124,6 +124,8 @@ static void connected(struct vbd *vbd)
         return;
     }
     vbd->phase = VBD_CONNECTED;
+    vbd->reason[0] = '\0';
+    vbd_remove_error(vbd);
     vbd_log(vbd, LOG_LEVEL_INFO, "connected: protocol %s, %u ring page%s, %u requests%s",
             blkif_abi_name(vbd->negotiated.abi), 1U << vbd->negotiated.ring_order,
             vbd->negotiated.ring_order == 0 ? "" : "s", vbd->negotiated.max_requests,

@@ -285,6 +285,14 @@ void vbd_release_image(struct vbd *vbd)
     }
 }
 
+/* A name that can be logged as it is. */
+static bool is_name(const char *text, size_t size)
+{
+    const char *end = memchr(text, '\0', size);
+    return end != NULL &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_-") == (size_t)(end - text);
+}
+
 /* What an honest worker can have found. */
 static bool caps_possible(const struct vbd *vbd, const struct worker_store_opened *caps)
 {
@@ -293,7 +301,7 @@ static bool caps_possible(const struct vbd *vbd, const struct worker_store_opene
     return sector >= 512 && sector <= 4096 && (sector & (sector - 1)) == 0 && physical >= sector &&
            (physical & (physical - 1)) == 0 && caps->size % sector == 0 &&
            caps->size <= INT64_MAX && (!vbd->disk.read_only || caps->read_only != 0) &&
-           memchr(caps->engine, '\0', sizeof(caps->engine)) != NULL;
+           is_name(caps->engine, sizeof(caps->engine));
 }
 
 static void take_caps(struct vbd *vbd, const struct worker_store_opened *caps)

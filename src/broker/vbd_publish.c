@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ERROR_PATH_MAX (VBD_PATH_MAX + 16)
+
 struct publication {
     struct vbd *vbd;
     enum xenbus_state state;
@@ -85,46 +87,76 @@ int vbd_publish_state(struct vbd *vbd, enum xenbus_state state)
     return publish(vbd, state, false);
 }
 
-/* Where XenBus drivers report errors: below `error` of each side's domain, by the device's own
- * path. */
-static void error_dirs(const struct vbd *vbd, char backend[VBD_PATH_MAX + 8],
-                       char frontend[VBD_PATH_MAX + 8])
+/* ---- errors, where XenBus drivers report them: below `error` in each side's domain ---- */
+
+struct error_report {
+    const struct vbd *vbd;
+    int error;
+    const char *reason;
+};
+
+static void frontend_home(const struct vbd *vbd, char path[ERROR_PATH_MAX])
 {
-    snprintf(backend, VBD_PATH_MAX + 8, "error/%s", vbd->path);
-    snprintf(frontend, VBD_PATH_MAX + 8, "/local/domain/%u/error/device/vbd/%u", vbd->address.domid,
+    snprintf(path, ERROR_PATH_MAX, "/local/domain/%u", vbd->address.domid);
+}
+
+static void frontend_error(const struct vbd *vbd, char path[ERROR_PATH_MAX])
+{
+    snprintf(path, ERROR_PATH_MAX, "/local/domain/%u/error/device/vbd/%u", vbd->address.domid,
              vbd->address.devid);
+}
+
+static int report_in_transaction(struct xenstore *xs, void *context)
+{
+    const struct error_report *report = context;
+    char path[ERROR_PATH_MAX];
+    char **names = NULL;
+    unsigned count = 0;
+
+    frontend_home(report->vbd, path);
+    int error = xenstore_list(xs, path, &names, &count);
+    if (error != 0)
+        return error; /* the domain is gone: a write would make its folder anew */
+    free(names);
+    frontend_error(report->vbd, path);
+    return xenstore_printf_at(xs, path, "error", "%d %s", report->error, report->reason);
 }
 
 void vbd_publish_error(struct vbd *vbd, int error, const char *reason)
 {
-    char backend[VBD_PATH_MAX + 8];
-    char frontend[VBD_PATH_MAX + 8];
+    struct xenstore *xs = vbd->broker->xs;
+    struct error_report report = {.vbd = vbd, .error = error, .reason = reason};
+    char path[ERROR_PATH_MAX];
+
     if (vbd->gone)
         return;
-    error_dirs(vbd, backend, frontend);
     vbd->error_shown = true;
-    /* In a driver domain the frontend's domain is out of reach; the message is not worth more than
-     * an attempt. */
-    (void)xenstore_printf_at(vbd->broker->xs, backend, "error", "%d %s", error, reason);
-    (void)xenstore_printf_at(vbd->broker->xs, frontend, "error", "%d %s", error, reason);
+    snprintf(path, sizeof(path), "error/%s", vbd->path);
+    (void)xenstore_printf_at(xs, path, "error", "%d %s", error, reason);
+    /* From a driver domain the frontend's is out of reach: worth an attempt, no more. */
+    (void)xenstore_transaction(xs, report_in_transaction, &report);
 }
 
 void vbd_remove_error(struct vbd *vbd)
 {
-    char backend[VBD_PATH_MAX + 8];
-    char frontend[VBD_PATH_MAX + 8];
-    if (!vbd->error_shown)
-        return;
-    error_dirs(vbd, backend, frontend);
-    vbd->error_shown = false;
+    struct xenstore *xs = vbd->broker->xs;
+    char path[ERROR_PATH_MAX];
+    char devid[16];
     char **names = NULL;
     unsigned count = 0;
-    (void)xenstore_remove_at(vbd->broker->xs, "error", vbd->path);
-    (void)snprintf(backend, sizeof(backend), "error/backend/%s/%u",
-                   vbd_class_name(vbd->address.class), vbd->address.domid);
-    if (xenstore_list(vbd->broker->xs, backend, &names, &count) == 0) {
+
+    if (!vbd->error_shown)
+        return;
+    vbd->error_shown = false;
+    snprintf(path, sizeof(path), "/local/domain/%u/error/device/vbd", vbd->address.domid);
+    snprintf(devid, sizeof(devid), "%u", vbd->address.devid);
+    (void)xenstore_remove_at(xs, path, devid);
+    (void)xenstore_remove_at(xs, "error", vbd->path);
+    snprintf(path, sizeof(path), "error/backend/%s/%u", vbd_class_name(vbd->address.class),
+             vbd->address.domid);
+    if (xenstore_list(xs, path, &names, &count) == 0) {
         if (count == 0)
-            (void)xenstore_remove_at(vbd->broker->xs, "error", backend + strlen("error/"));
+            (void)xenstore_remove_at(xs, "error", path + strlen("error/"));
         free(names);
     }
 }
