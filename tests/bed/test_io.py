@@ -45,7 +45,7 @@ def reads_a_block(t):
     disk.check_nothing_mapped()
 
 
-@cases.over_long("random-io", [" ".join(map(str, c)) for c in matrix(True)], [" ".join(map(str, c)) for c in matrix(False)])
+@cases.over_long("random-io", *([" ".join(map(str, c)) for c in matrix(long)] for long in (True, False)))
 def random_io(t, combination):
     engine, abi, order = combination.split()
     exercise(t, engine, abi, int(order))

@@ -53,9 +53,10 @@ def sectors_beyond_the_end(t, abi):
     front = disk.connect(protocol=abi)
     page = front.page(b"e" * PAGE)
     end = front.sectors()
-    sectors = (end - 7, end - 1, end, end + 1, 1 << 32, 1 << 54, (1 << 55) - 8, 1 << 55, 1 << 62, (1 << 62) + 8, 1 << 63,
-               ALL_ONES - 7, ALL_ONES)
-    each_is(disk, front, ERROR, [(op, s, [(page.ref, 0, 7)], {}) for op in (READ, WRITE, WRITE_BARRIER) for s in sectors])
+    sectors = (end - 7, end - 1, end, end + 1, 1 << 32, 1 << 54, (1 << 55) - 8, 1 << 55, 1 << 62, (1 << 62) + 8,
+               1 << 63, ALL_ONES - 7, ALL_ONES)
+    each_is(disk, front, ERROR,
+            [(op, s, [(page.ref, 0, 7)], {}) for op in (READ, WRITE, WRITE_BARRIER) for s in sectors])
     assert page.data() == b"e" * PAGE, "the guest's page was written to"
     page.end()
     check_still_good(disk, front)

@@ -100,7 +100,7 @@ def failed_flush(t, engine):
 
 @cases.over("a-failed-flush-of-buffered-data-is-never-answered", *ENGINES)
 def failed_flush_buffered(t, engine):
-    """The page cache has forgotten which pages failed, so a second flush proves nothing. The disk can still be detached."""
+    """The page cache has forgotten which pages failed, so a second flush proves nothing. The disk can be detached."""
     disk, faults, front = faulty_disk(t, engine, direct="no")
     faults.fail("flush", errno.EIO, count=1)
     front.put(FLUSH)

@@ -90,6 +90,17 @@ class Disk:
             at = next(i for i in range(len(found)) if found[i] != self.contents[i])
             raise AssertionError(f"the image differs from what was written, first at byte {at} (sector {at // 512})")
 
+    def quick_io(self, front):
+        """Some of everything through a connected frontend, compared in the image too."""
+        front.exercise(self.contents, requests=150, depth=min(32, front.slots()))
+        self.check_image()
+
+    def serves(self, front):
+        """Serves the connected frontend, and lets it go."""
+        self.quick_io(front)
+        front.close()
+        self.check_nothing_mapped()
+
     def check_nothing_mapped(self):
         mapped = self.vbd.domain.mapped()
         assert mapped == 0, f"{mapped} pages of the guest are still mapped"
@@ -108,7 +119,7 @@ class Cases:
         """Decorator: one case for each value, which the function gets as its second argument."""
         def decorate(function):
             for value in values:
-                label = str(value).replace(" ", "-")
+                label = "-".join(str(value).split())
                 self.cases.append((f"{name}-{label}", lambda t, v=value: function(t, v)))
             return function
         return decorate
