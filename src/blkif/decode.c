@@ -86,22 +86,25 @@ static int16_t check(const struct ring_slot *slot, const struct slot_layout *lay
         if (claimed == 0 || !fits)
             return BLKIF_RSP_ERROR;
         out->segments = claimed;
-        return check_transfer(slot, layout, limits, out);
+        break;
     case BLKIF_OP_WRITE_BARRIER:
         if (!fits || limits->read_only)
             return BLKIF_RSP_ERROR;
         /* Without data it is a barrier alone: Linux's frontends sent such. */
         out->segments = claimed;
-        return claimed ? check_transfer(slot, layout, limits, out) : BLKIF_RSP_OKAY;
+        break;
     case BLKIF_OP_FLUSH_DISKCACHE:
         /* NetBSD leaves the count unset and Linux the sector number: a count that can't be is no
          * data. */
         out->segments = fits ? claimed : 0;
-        return out->segments ? check_transfer(slot, layout, limits, out) : BLKIF_RSP_OKAY;
+        break;
     default:
         /* Not offered by us, or not an operation at all. */
         return BLKIF_RSP_EOPNOTSUPP;
     }
+    if (out->segments)
+        return check_transfer(slot, layout, limits, out);
+    return BLKIF_RSP_OKAY;
 }
 
 void decode_request(const struct ring_slot *slot, enum blkif_abi abi,

@@ -16,39 +16,48 @@ static void fill_free_stack(struct journal *journal)
     journal->free_count = journal->capacity;
 }
 
-int journal_create(struct slab *slab, uint32_t index, uint32_t slots, uint32_t capacity,
-                   uint32_t segments, uint32_t start, struct journal *out)
+/* The queue's part of the slab's header; `slots` last, for it says that the rest holds. */
+static void describe_queue(struct slab *slab, uint32_t index, const struct journal_shape *shape,
+                           uint32_t entries)
 {
+    struct slab_queue *queue = &slab->header->queues[index];
+
+    memset(queue->publishing, 0, sizeof(queue->publishing));
+    queue->entries_offset = entries;
+    queue->in_flight = 0;
+    atomic_store_explicit(&queue->req_cons, shape->start, memory_order_relaxed);
+    atomic_store_explicit(&queue->rsp_prod, shape->start, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    queue->slots = shape->slots;
+    if (slab->header->queue_count <= index)
+        slab->header->queue_count = index + 1;
+}
+
+int journal_create(struct slab *slab, uint32_t index, const struct journal_shape *shape,
+                   struct journal *out)
+{
+    const uint32_t extent = shape->segments * (uint32_t)sizeof(struct slab_segment);
     uint32_t entries, extents;
-    int error = slab_reserve(slab, capacity * (uint32_t)sizeof(struct slab_entry), &entries);
+    int error = slab_reserve(slab, shape->requests * (uint32_t)sizeof(struct slab_entry), &entries);
 
     if (!error)
-        error = slab_reserve(slab, capacity * segments * (uint32_t)sizeof(struct slab_segment),
-                             &extents);
+        error = slab_reserve(slab, shape->requests * extent, &extents);
     if (error)
         return error;
     struct journal journal = {
         .slab = slab,
         .queue = &slab->header->queues[index],
         .entries = slab_at(slab, entries),
-        .capacity = capacity,
-        .segments_per_entry = segments,
+        .capacity = shape->requests,
+        .segments_per_entry = shape->segments,
         .extents = extents,
-        .free_stack = calloc(capacity, sizeof(*journal.free_stack)),
+        .free_stack = calloc(shape->requests, sizeof(*journal.free_stack)),
     };
 
     if (!journal.free_stack)
         return -ENOMEM;
     fill_free_stack(&journal);
-    memset(journal.queue->publishing, 0, sizeof(journal.queue->publishing));
-    journal.queue->entries_offset = entries;
-    journal.queue->in_flight = 0;
-    atomic_store_explicit(&journal.queue->req_cons, start, memory_order_relaxed);
-    atomic_store_explicit(&journal.queue->rsp_prod, start, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
-    journal.queue->slots = slots;
-    if (slab->header->queue_count <= index)
-        slab->header->queue_count = index + 1;
+    describe_queue(slab, index, shape, entries);
     slab->header->entries_end = extents;
     *out = journal;
     return 0;

@@ -35,13 +35,17 @@ struct journal {
     uint16_t *free_stack; /* private: last-in first-out, so that few pages are touched */
 };
 
-/*
- * Allocates and lays out queue `index` of the slab for a ring of `slots` slots, `capacity` requests
- * of at most `segments` segments each. `start` is the ring's counter at attachment. Returns 0,
- * -ENOSPC, -ENOMEM.
- */
-int journal_create(struct slab *slab, uint32_t index, uint32_t slots, uint32_t capacity,
-                   uint32_t segments, uint32_t start, struct journal *out);
+/* What a queue's journal is made for. */
+struct journal_shape {
+    uint32_t slots;    /* of the ring */
+    uint32_t start;    /* the ring's counter when it was attached */
+    uint32_t requests; /* in flight at once */
+    uint32_t segments; /* of one request, at most */
+};
+
+/* Allocates and lays out queue `index` of the slab. Returns 0, -ENOSPC, -ENOMEM. */
+int journal_create(struct slab *slab, uint32_t index, const struct journal_shape *shape,
+                   struct journal *out);
 void journal_destroy(struct journal *journal);
 
 static inline uint32_t journal_free_entries(const struct journal *journal)

@@ -75,8 +75,14 @@ static int set_up(struct queue *queue, const struct queue_params *params)
         .max_segments = params->max_segments,
         .read_only = caps->read_only,
     };
-    error = journal_create(params->slab, params->index, queue->ring.count, capacity,
-                           params->max_segments, queue->ring.req_cons, &queue->journal);
+    const struct journal_shape shape = {
+        .slots = queue->ring.count,
+        .start = queue->ring.req_cons,
+        .requests = capacity,
+        .segments = params->max_segments,
+    };
+
+    error = journal_create(params->slab, params->index, &shape, &queue->journal);
     if (error)
         return error;
     queue->statistics = &queue->journal.queue->statistics;
