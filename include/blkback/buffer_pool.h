@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#define BUFFER_BYTES \
-    (64U * 1024) /* holds the data of the largest request that is negotiated: 44 KiB */
+/* Holds the data of the largest request that is negotiated: 44 KiB. */
+#define BUFFER_BYTES (UINT64_C(64) * 1024)
 
 struct buffer_pool;
 
