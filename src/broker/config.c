@@ -26,6 +26,7 @@ struct reading {
     const char *next; /* text not handed to inih yet */
     unsigned line;    /* of what was handed over last */
     bool failed;      /* `why` holds the first error */
+    unsigned failed_line;
     char *why;
     void *base[CONFIG_PLACES];           /* NULL: such keys do not belong in this file */
     unsigned seen_line[CONFIG_KEYS_MAX]; /* 0: not set by this file */
@@ -41,6 +42,7 @@ __attribute__((format(printf, 3, 4))) static void fail(struct reading *reading, 
     if (reading->failed)
         return;
     reading->failed = true;
+    reading->failed_line = line;
     if (line)
         used = (size_t)snprintf(reading->why, CONFIG_WHY_MAX, "%s:%u: ", reading->path, line);
     else
@@ -203,6 +205,10 @@ static int read_file(struct reading *reading)
     free(text);
     if (rc == -2)
         return -ENOMEM;
+    /* inih goes on after a line it does not understand, so that a later error may have been said.
+     */
+    if (rc > 0 && (unsigned)rc < reading->failed_line)
+        reading->failed = false;
     if (rc > 0)
         fail(reading, (unsigned)rc, "neither [section], key = value, nor # comment");
     return reading->failed ? -EINVAL : 0;

@@ -87,13 +87,16 @@ const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
 
 _Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) < CONFIG_KEYS_MAX, "CONFIG_KEYS_MAX");
 
+/* "one of a, b or c" */
 static void list_choices(const struct config_choice *choice, char *buffer, size_t size)
 {
+    const char *before = " ";
     size_t used = (size_t)snprintf(buffer, size, "one of");
 
-    for (; choice->name && used < size; choice++)
-        used += (size_t)snprintf(buffer + used, size - used, "%s%s", choice[1].name ? " " : " or ",
-                                 choice->name);
+    for (; choice->name && used < size; choice++) {
+        used += (size_t)snprintf(buffer + used, size - used, "%s%s", before, choice->name);
+        before = choice[1].name && choice[2].name ? ", " : " or ";
+    }
 }
 
 void config_key_expected(const struct config_key *key, char *buffer, size_t size)
