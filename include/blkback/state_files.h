@@ -139,9 +139,9 @@ struct slab_statistics {
  * their low halves. */
 struct slab_queue {
     uint32_t slots;          /* of the ring; 0: not connected */
-    uint32_t entries_offset; /* of struct slab_entry[slots] in the file */
+    uint32_t entries_offset; /* of struct slab_entry[entries] in the file */
     uint32_t in_flight;      /* entries not FREE; a hint for status */
-    uint32_t pad;
+    uint32_t entries;        /* requests in flight at most, no more than slots */
     _Atomic uint64_t req_cons;
     _Atomic uint64_t rsp_prod;
     uint16_t publishing[STATE_MAX_SLOTS]; /* entry + 1 whose response is being published in that

@@ -24,6 +24,7 @@ static void describe_queue(struct slab *slab, uint32_t index, const struct journ
 
     memset(queue->publishing, 0, sizeof(queue->publishing));
     queue->entries_offset = entries;
+    queue->entries = shape->requests;
     queue->in_flight = 0;
     atomic_store_explicit(&queue->req_cons, shape->start, memory_order_relaxed);
     atomic_store_explicit(&queue->rsp_prod, shape->start, memory_order_relaxed);
