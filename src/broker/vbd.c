@@ -207,7 +207,8 @@ void vbd_mark_dirty(struct vbd *vbd)
 
 void vbd_fail(struct vbd *vbd, int error, const char *reason)
 {
-    snprintf(vbd->reason, sizeof(vbd->reason), "%s", reason);
+    if (reason != vbd->reason)
+        snprintf(vbd->reason, sizeof(vbd->reason), "%s", reason);
     vbd_log(vbd, LOG_LEVEL_ERROR, "%s", reason);
     vbd_publish_error(vbd, error, reason);
     vbd->phase = VBD_CLOSING;

@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""blkbackd's processes: workers and brokers that die, hang, restart; and what the guests and the toolstack see of it."""
+
+import os
+import signal
+import subprocess
+import time
+
+from bedlib.blkbackd import Refused
+from bedlib.fault import Faults
+from bedlib.front import WRITE
+from bedlib.testing import MIB, Cases
+from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING, Vbd, XVDA
+
+cases = Cases()
+
+
+def serves(disk, front):
+    assert front.read(8, 8) == bytes(disk.contents[4096:8192])
+
+
+def serves_domain(worker, domid):
+    with open(f"/proc/{worker}/cmdline", encoding="ascii") as f:
+        return f"--domid\0{domid}\0" in f.read()
+
+
+def log_of(daemon):
+    with open(daemon.log, encoding="utf-8") as f:
+        return f.read()
+
+
+def begin_again(disk, front):
+    """As a guest's kernel whose backend has closed: 6, then from the beginning."""
+    disk.vbd.set_front_state(CLOSED)
+    disk.vbd.wait_backend(CLOSED)
+    front.free(strict=True)
+    disk.vbd.set_front_state(INITIALISING)
+    again = disk.frontend().connect()
+    serves(disk, again)
+    return again
+
+
+@cases.add
+def a_worker_that_is_killed(t):
+    disk = t.disk("blkbackd")
+    other = t.disk(disk.daemon)
+    front, untouched = disk.connect(), other.connect()
+    before = disk.daemon.workers()
+    assert len(before) == 2
+    victim = next(w for w in before if serves_domain(w, disk.vbd.domain.domid))
+    os.kill(victim, signal.SIGKILL)
+    disk.vbd.wait_backend(CLOSING)
+    assert "worker" in disk.vbd.error(), disk.vbd.error()
+    begin_again(disk, front)
+    assert disk.vbd.error() is None, "the error stays after it is mended"
+    serves(other, untouched)
+    assert other.vbd.backend_state() == CONNECTED
+
+
+@cases.add
+def a_worker_that_is_killed_before_anybody_connects(t):
+    disk = t.disk("blkbackd", script=False, claim="all")
+    disk.vbd.wait_backend(INIT_WAIT)
+    os.kill(disk.daemon.workers()[0], signal.SIGKILL)
+    t.bed.wait_for(lambda: not disk.daemon.workers(), "the worker's end")
+    assert disk.vbd.backend_state() == INIT_WAIT
+    disk.vbd.force_close()
+    disk.vbd.wait_backend(CLOSED)
+
+
+@cases.add
+def a_worker_that_hangs_does_not_hold_up_a_removal(t):
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    worker = disk.daemon.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    start = time.monotonic()
+    disk.vbd.force_close()
+    disk.vbd.set_front_state(CLOSED)
+    disk.vbd.wait_backend(CLOSED, timeout=9)
+    assert time.monotonic() - start < 8
+    os.kill(worker, signal.SIGCONT)
+    disk.daemon.detach(disk.vbd)
+    disk.vbd.remove()
+    t.bed.wait_for(lambda: not disk.daemon.workers(), "the worker's end")
+    front.free(strict=True)
+
+
+def env_of(t, path):
+    t.faults = Faults(t.bed, path)
+    return t.faults.environment()
+
+
+@cases.add
+def slow_storage_does_not_hold_up_a_removal(t):
+    """State 6 comes, the image stays locked until its I/O has finished."""
+    disk = t.disk("blkbackd", engine="inline", faults=lambda path: env_of(t, path))
+    front = disk.connect()
+    page = front.page(b"\x5a" * 4096)
+    t.faults.control.delay_us, t.faults.control.delay_one_in = 6_000_000, 1
+    front.put(WRITE, 0, [(page.ref, 0, 7)])
+    front.push()
+    time.sleep(0.2)
+    start = time.monotonic()
+    disk.vbd.force_close()
+    disk.vbd.set_front_state(CLOSED)
+    disk.vbd.wait_backend(CLOSED, timeout=9)
+    assert time.monotonic() - start < 9
+    disk.daemon.detach(disk.vbd)
+
+
+@cases.add
+def a_broker_that_is_killed_takes_its_workers_along(t):
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    workers = disk.daemon.workers()
+    disk.daemon.kill()
+    t.bed.wait_for(lambda: not any(os.path.exists(f"/proc/{w}") for w in workers), "the workers' end")
+    disk.check_nothing_mapped()
+    disk.daemon.start()
+    disk.vbd.wait_backend(CLOSING)
+    assert disk.vbd.error()
+    begin_again(disk, front)
+
+
+@cases.add
+def a_clean_restart(t):
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    assert disk.daemon.stop() is None
+    assert disk.vbd.backend_state() == CONNECTED
+    assert sorted(os.listdir(f"{disk.daemon.dir}/state")) == ["1-51712.conn", "1-51712.slab"]
+    disk.daemon.start()
+    disk.vbd.wait_backend(CLOSING)
+    begin_again(disk, front)
+
+
+@cases.add
+def files_of_disks_that_are_gone_are_collected(t):
+    disk = t.disk("blkbackd")
+    disk.connect()
+    assert disk.daemon.stop() is None
+    disk.vbd.remove()
+    with open(f"{disk.daemon.dir}/state/notes.txt", "w", encoding="ascii"):
+        pass
+    disk.daemon.start()
+    assert os.listdir(f"{disk.daemon.dir}/state") == ["notes.txt"]
+
+
+@cases.add
+def no_xenstored(t):
+    daemon = t.blkbackd()
+    assert daemon.stop() is None
+    env = t.bed.environment()
+    env["XENSTORED_PATH"] = f"{t.bed.dir}/nothing"
+    alone = subprocess.run([f"{t.options.bin}/blkbackd", "--foreground", "--config", daemon.config],
+                           env=env, capture_output=True, text=True, timeout=20)
+    assert alone.returncode == 1
+    assert "xenstored" in alone.stderr, alone.stderr
+
+
+@cases.add
+def configuration_is_reloaded_on_sighup(t):
+    daemon = t.blkbackd(max_ring_page_order=2)
+    with open(daemon.config, encoding="ascii") as f:
+        text = f.read()
+
+    def reload(text, sign):
+        with open(daemon.config, "w", encoding="ascii") as f:
+            f.write(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        t.bed.wait_for(lambda: sign in log_of(daemon), sign)
+
+    reload(text.replace("order = 2", "order = 3") + "nonsense = 1\n", "nonsense")
+    assert t.disk(daemon).connect().limit("max-ring-page-order", 0) == 2
+    reload(text.replace("order = 2", "order = 3"), "configuration reloaded")
+    assert t.disk(daemon).connect().limit("max-ring-page-order", 0) == 3
+
+
+@cases.add
+def an_image_in_use_is_waited_for(t):
+    first = t.disk("blkbackd")
+    front = first.connect()
+    second = Vbd(t.new_domain(), "vbd")
+    second.create(first.daemon.nodes(first.path))
+    second.wait_backend(INIT_WAIT)
+    first.daemon.hook_in_background(second)
+    time.sleep(0.6)
+    assert second.get("hotplug-status") is None, "it was answered while the image was in use"
+    first.vbd.force_close()
+    first.vbd.set_front_state(CLOSED)
+    first.vbd.wait_backend(CLOSED)
+    first.vbd.remove()
+    front.free(strict=True)
+    second.xs.wait(f"{second.back}/hotplug-status", lambda v: v == "connected")
+
+
+@cases.add
+def a_resumed_guest_brings_a_new_ring(t):
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    serves(disk, front)
+    old = front.queue
+    front.queue = None
+    front.make_queue()
+    front.publish(front.nodes(), INITIALISED)
+    t.bed.wait_for(lambda: "new ring" in log_of(disk.daemon), "the new ring to be noticed")
+    t.bed.wait_for(lambda: log_of(disk.daemon).count(" connected: ") == 2, "the new ring to be connected")
+    disk.vbd.set_front_state(CONNECTED)
+    serves(disk, front)
+    assert disk.vbd.backend_state() == CONNECTED
+    assert front.lib.front_queue_free(old) == 0, "the old ring is still mapped"
+
+
+@cases.add
+def repeated_initialised_is_ignored(t):
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    for _ in range(20):
+        disk.vbd.set_front_state(INITIALISED)
+        disk.vbd.set_front_state(CONNECTED)
+    serves(disk, front)
+    assert log_of(disk.daemon).count(" connected: ") == 1
+
+
+@cases.add
+def a_directory_that_is_made_anew_at_once(t):
+    """Removed and created in one transaction with another image: the new one is served, the old one free."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    path, contents = t.bed.image(8 * MIB, "another.img")
+    front.free()
+    disk.vbd.create(disk.daemon.nodes(path))
+    disk.daemon.hook_in_background(disk.vbd)
+    disk.contents = contents
+    again = disk.frontend().connect()
+    serves(disk, again)
+    with open(disk.path, "rb") as f:
+        third = t.disk(disk.daemon, image=(disk.path, bytearray(f.read())))
+    serves(third, third.connect())
+
+
+@cases.add
+def many_disks_and_domains(t):
+    daemon = t.blkbackd()
+    disks = []
+    for _ in range(4):
+        domain = t.new_domain()
+        disks += [t.disk(daemon, size=MIB, domain=domain, devid=XVDA + 16 * i) for i in range(12)]
+    fronts = [d.connect() for d in disks]
+    for d, f in zip(disks, fronts):
+        serves(d, f)
+    assert len(daemon.workers()) == 4
+    for d, f in zip(disks, fronts):
+        f.close()
+        d.vbd.force_close()
+        d.vbd.wait_backend(CLOSED)
+        d.vbd.remove()
+    t.bed.wait_for(lambda: not daemon.workers(), "the workers' end")
+    assert os.listdir(f"{daemon.dir}/state") == []
+    assert t.bed.xs.get("/local/domain/0/error/backend/vbd/1") is None
+
+
+@cases.add
+def a_worker_that_can_not_be_started(t):
+    daemon = t.blkbackd()
+    with open(daemon.config, encoding="ascii") as f:
+        text = f.read()
+    with open(daemon.config, "w", encoding="ascii") as f:
+        f.write(text.replace("[worker]", "[worker]\nbinary = /no/such/worker"))
+    assert daemon.control(4)[0] == 0, daemon.control(4)
+    path, _ = t.bed.image(MIB)
+    vbd = Vbd(t.new_domain(), "vbd")
+    vbd.create(daemon.nodes(path))
+    vbd.wait_backend(INIT_WAIT)
+    try:
+        daemon.attach(vbd)
+    except Refused as e:
+        assert "/no/such/worker" in str(e), e
+    else:
+        raise AssertionError("attached without a worker")
+
+
+@cases.add
+def nothing_stays_open_in_the_broker(t):
+    daemon = t.blkbackd()
+
+    def count():
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+    before = count()
+    for _ in range(5):
+        disk = t.disk(daemon)
+        front = disk.connect()
+        front.close()
+        disk.vbd.force_close()
+        disk.vbd.wait_backend(CLOSED)
+        daemon.detach(disk.vbd)
+        disk.vbd.remove()
+    t.bed.wait_for(lambda: not daemon.workers(), "the workers' end")
+    t.bed.wait_for(lambda: count() == before, f"descriptors to be closed ({count()} now, {before} before)")
+
+
+cases.main()
