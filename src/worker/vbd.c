@@ -13,6 +13,9 @@
 #define FENCE_RETRY_MS 20U
 #define FLUSH_RETRY_MS 1000U
 #define WHY_MAX        200U
+#define RING_ORDER_MAX 5U
+
+_Static_assert(1U << RING_ORDER_MAX == STATE_MAX_RING_PAGES, "as many pages as a message names");
 
 /* A connected ring. */
 struct vbd_queue {
@@ -72,7 +75,8 @@ static void ring_broken(void *context)
 {
     struct vbd *vbd = context;
 
-    log_warning("domain %u %s: the frontend broke its ring; it is served no more",
+    log_limited(&vbd->log_limit, LOG_LEVEL_WARNING,
+                "domain %u %s: the frontend broke its ring; it is served no more",
                 vbd->worker->domid, vbd->parameters.vdev);
     worker_send_text(vbd->worker, WORKER_RING_BROKEN, vbd->number, -EPROTO,
                      "the frontend's req_prod is out of range");
@@ -353,7 +357,7 @@ static bool acceptable(const struct vbd *vbd, const struct worker_connect_queue 
 {
     return vbd->store && !vbd->closing && !vbd->disconnecting && wanted->queue < STATE_MAX_QUEUES &&
            !vbd->queues[wanted->queue].queue && wanted->abi < BLKIF_ABIS &&
-           1U << (wanted->ring_order & 31) <= STATE_MAX_RING_PAGES;
+           wanted->ring_order <= RING_ORDER_MAX;
 }
 
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wanted, int *fds)

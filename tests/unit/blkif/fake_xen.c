@@ -14,6 +14,7 @@ struct gnttab {
 
 struct fake_gnttab fake_gnttab;
 unsigned fake_evtchns_open;
+unsigned fake_notifies;
 
 void fake_xen_reset(void)
 {
@@ -22,6 +23,7 @@ void fake_xen_reset(void)
         .pages = aligned_alloc(GNTTAB_PAGE_SIZE, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE)};
     memset(fake_gnttab.pages, 0, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE);
     fake_evtchns_open = 0;
+    fake_notifies = 0;
 }
 
 struct gnttab *fake_gnttab_handle(void)
@@ -150,6 +152,7 @@ int evtchn_unmask(struct evtchn *evtchn)
 int evtchn_notify(struct evtchn *evtchn)
 {
     evtchn->notifies++;
+    fake_notifies++;
     return 0;
 }
 

@@ -34,6 +34,7 @@ struct evtchn {
 
 extern struct fake_gnttab fake_gnttab;
 extern unsigned fake_evtchns_open;
+extern unsigned fake_notifies; /* over all event channels */
 
 /* Blank pages, everything granted writable. */
 void fake_xen_reset(void);
