@@ -114,6 +114,7 @@ bool vbd_check_rings(struct vbd *vbd)
 static void connected(struct vbd *vbd)
 {
     vbd->rings = RINGS_CONNECTED;
+    vbd_remove_error(vbd); /* what was wrong before is mended */
     int error = vbd_publish_connected(vbd);
     if (error == -ENOENT || error == -ECANCELED) {
         vbd_mark_dirty(vbd); /* the toolstack was faster; evaluation sees what it did */
@@ -125,7 +126,6 @@ static void connected(struct vbd *vbd)
     }
     vbd->phase = VBD_CONNECTED;
     vbd->reason[0] = '\0';
-    vbd_remove_error(vbd);
     vbd_log(vbd, LOG_LEVEL_INFO, "connected: protocol %s, %u ring page%s, %u requests%s",
             blkif_abi_name(vbd->negotiated.abi), 1U << vbd->negotiated.ring_order,
             vbd->negotiated.ring_order == 0 ? "" : "s", vbd->negotiated.max_requests,
