@@ -88,6 +88,13 @@ static struct slab_entry read_entry(uint32_t tag)
     return entry;
 }
 
+static uint32_t state_of(uint32_t tag)
+{
+    const struct slab_entry entry = read_entry(tag);
+
+    return entry.state;
+}
+
 static void the_file_shows_each_state(void **state)
 {
     const uint16_t tag = take(77);
@@ -108,20 +115,22 @@ static void the_file_shows_each_state(void **state)
                      (ssize_t)sizeof(segments));
     assert_int_equal(segments[1].gref, 77);
     assert_int_equal(segments[1].last_sector, 7);
-    assert_int_equal(read_header().queues[0].req_cons, (uint64_t)START + 1);
-    assert_int_equal(read_header().queues[0].in_flight, 1);
+    struct slab_header header = read_header();
+    assert_int_equal(header.queues[0].req_cons, (uint64_t)START + 1);
+    assert_int_equal(header.queues[0].in_flight, 1);
 
     journal_start(&rig.journal, tag);
-    assert_int_equal(read_entry(tag).state, SLAB_STARTED);
+    assert_int_equal(state_of(tag), SLAB_STARTED);
     journal_done(&rig.journal, tag, BLKIF_RSP_ERROR);
     entry = read_entry(tag);
     assert_int_equal(entry.state, SLAB_DONE);
     assert_int_equal(entry.status, BLKIF_RSP_ERROR);
     journal_publish(&rig.journal, &rig.ring, &tag, 1);
-    assert_int_equal(read_entry(tag).state, SLAB_FREE);
-    assert_int_equal(read_header().queues[0].publishing[START % SLOTS], tag + 1);
-    assert_int_equal(read_header().queues[0].rsp_prod, (uint64_t)START + 1);
-    assert_int_equal(read_header().queues[0].in_flight, 0);
+    assert_int_equal(state_of(tag), SLAB_FREE);
+    header = read_header();
+    assert_int_equal(header.queues[0].publishing[START % SLOTS], tag + 1);
+    assert_int_equal(header.queues[0].rsp_prod, (uint64_t)START + 1);
+    assert_int_equal(header.queues[0].in_flight, 0);
     assert_int_equal(((struct ring_shared *)rig.ring_page)->rsp_prod, START + 1);
 }
 
@@ -136,7 +145,7 @@ static void entries_run_out_and_come_back(void **state)
     assert_true(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2]);
     journal_drop(&rig.journal, tags[1]);
     assert_int_equal(journal_free_entries(&rig.journal), 1);
-    assert_int_equal(read_entry(tags[1]).state, SLAB_FREE);
+    assert_int_equal(state_of(tags[1]), SLAB_FREE);
     assert_int_equal(take(9), tags[1]);
 }
 

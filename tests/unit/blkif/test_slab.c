@@ -144,7 +144,7 @@ static void a_full_tmpfs_refuses_and_what_there_was_stays_usable(void **state)
     (void)state;
 
     assert_non_null(mkdtemp(folder));
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("none", folder, "tmpfs", 0, "size=256k") < 0) {
         (void)rmdir(folder);
         skip();
