@@ -196,6 +196,7 @@ void queue_disconnect(struct queue *queue)
         return;
     queue->disconnected = true;
     queue->turn->queues--;
+    queue_pause(queue, false);
     turn_forget(queue);
     (void)release_all(queue, &queue->waiting);
     (void)release_all(queue, &queue->unsubmitted);

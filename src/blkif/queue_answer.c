@@ -58,12 +58,21 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
     queue->answers[queue->answer_count++] = request->tag;
 }
 
+void queue_pause(struct queue *queue, bool paused)
+{
+    uint32_t *rings = &queue->journal.slab->header->store_paused;
+
+    if (queue->paused == paused)
+        return;
+    queue->paused = paused;
+    *rings = paused ? *rings + 1 : *rings - 1;
+}
+
 static void park(struct queue *queue, struct request *request)
 {
     /* Never answered as failed: Linux's blkfront would report success and stop flushing. */
     queue->statistics->flushes_parked++;
-    queue->paused = true;
-    queue->journal.slab->header->store_paused = 1;
+    queue_pause(queue, true);
     request_list_push(&queue->parked, request);
     queue->events->flush_failed(queue->context, request->io.result);
 }
@@ -109,10 +118,8 @@ void queue_handle_returned(struct queue *queue)
 
         queue->submitted--;
         if (io->result >= 0) {
-            if (io->operation == IO_FLUSH && queue->paused && !queue->parked.first) {
-                queue->paused = false;
-                queue->journal.slab->header->store_paused = 0;
-            }
+            if (io->operation == IO_FLUSH && !queue->parked.first)
+                queue_pause(queue, false);
             advance(queue, request, &reads);
         } else if (io->operation == IO_FLUSH) {
             park(queue, request);

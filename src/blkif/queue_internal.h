@@ -68,6 +68,8 @@ void queue_resubmit(struct queue *queue);
 void queue_handle_returned(struct queue *queue);
 void queue_finish(struct queue *queue, struct request *request, int16_t status);
 void queue_publish(struct queue *queue);
+/* Whether it waits for a flush that failed; told to readers of the slab. */
+void queue_pause(struct queue *queue, bool paused);
 /* Gives back what a request holds besides its journal entry. */
 void queue_release(struct queue *queue, struct request *request);
 

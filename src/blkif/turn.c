@@ -54,6 +54,10 @@ void turn_run(struct turn *turn)
 {
     struct queue *queue;
 
+    /* Before those whose I/O came back, or they would take the room that they made, and a queue
+     * without I/O in the engine would never have any. */
+    if (turn->freed)
+        unstall(turn);
     /* What becomes ready meanwhile waits for the next turn: every queue has one pass. The list is
      * where turn_forget() finds it, for a pass may end the life of other queues. */
     turn->running = turn->ready;

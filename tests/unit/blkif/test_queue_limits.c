@@ -105,6 +105,29 @@ static void a_busy_queue_does_not_starve_another_of_buffers(void **state)
     rig_destroy(rig);
 }
 
+/* Nor the room in an engine that its completions make. */
+static void a_busy_queue_does_not_starve_another_of_the_engine(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig->store.room = 2;
+    rig_connect(rig, 1);
+    put_reads(&rig->front[0], 32);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    put_reads(&rig->front[1], 1);
+    rig_event(rig, 1);
+    (void)rig_settle(rig);
+    for (unsigned i = 0; i < 6; i++) {
+        fake_store_finish(&rig->store, 0, 0);
+        rig->turn.freed = true;
+        (void)rig_settle(rig);
+    }
+    assert_int_equal(answers(&rig->front[1]), 1);
+    rig_destroy(rig);
+}
+
 static void a_forged_producer_stops_the_ring(void **state)
 {
     (void)state;
@@ -363,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_busy_engine_is_tried_again_after_a_completion),
         cmocka_unit_test(two_queues_share_too_few_buffers),
         cmocka_unit_test(a_busy_queue_does_not_starve_another_of_buffers),
+        cmocka_unit_test(a_busy_queue_does_not_starve_another_of_the_engine),
         cmocka_unit_test(a_forged_producer_stops_the_ring),
         cmocka_unit_test(a_broken_ring_gets_no_more_answers_and_does_not_spin),
         cmocka_unit_test(a_ring_broken_from_the_start_is_refused),

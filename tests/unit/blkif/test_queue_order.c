@@ -277,6 +277,32 @@ static void two_failed_flushes_are_both_tried_again(void **state)
     rig_destroy(rig);
 }
 
+/* Readers of the slab are told until every ring goes on. */
+static void the_disk_is_paused_until_the_last_ring_goes_on(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig_connect(rig, 1);
+    rig_bare(rig, BLKIF_OP_FLUSH_DISKCACHE, 1);
+    front_put(&rig->front[1], &(struct rig_request){.operation = BLKIF_OP_FLUSH_DISKCACHE});
+    front_push(&rig->front[1]);
+    rig_event(rig, 0);
+    rig_event(rig, 1);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, -EIO);
+    fake_store_finish(&rig->store, 0, -EIO);
+    (void)rig_settle(rig);
+    queue_retry_flush(rig->queue[0]);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_int_not_equal(rig->slab.header->store_paused, 0);
+    queue_disconnect(rig->queue[1]);
+    assert_int_equal(rig->slab.header->store_paused, 0);
+    rig_destroy(rig);
+}
+
 static void a_barrier_whose_last_flush_fails_repeats_only_that(void **state)
 {
     struct rig *rig = rig_create(&plain);
@@ -315,6 +341,7 @@ int main(void)
         cmocka_unit_test(a_failed_flush_is_held_back_and_the_ring_waits),
         cmocka_unit_test(a_flush_that_fails_at_once_does_not_spin),
         cmocka_unit_test(two_failed_flushes_are_both_tried_again),
+        cmocka_unit_test(the_disk_is_paused_until_the_last_ring_goes_on),
         cmocka_unit_test(a_barrier_whose_last_flush_fails_repeats_only_that),
     };
 
