@@ -19,28 +19,50 @@ struct view {
     uint32_t frontend_state;
 };
 
-static void read_view(struct vbd *vbd, struct view *view)
+/* Whether a read says something about the node: that it isn't there, or is nonsense, does. */
+static bool answered(int error)
+{
+    return error == 0 || error == -ENOENT || error == -EINVAL || error == -ERANGE ||
+           error == -E2BIG || error == -EILSEQ || error == -EACCES;
+}
+
+static int read_backend(struct vbd *vbd, struct view *view)
 {
     struct xenstore *xs = vbd->broker->xs;
     char text[VBD_FRONTEND_MAX];
     uint32_t online = 1;
 
-    *view = (struct view){.frontend_state = XENBUS_UNKNOWN};
-    view->exists = xenstore_read_at(xs, vbd->path, "frontend", text, sizeof(text)) != -ENOENT;
-    if (!view->exists)
-        return;
-    (void)xenstore_read_u32(xs, vbd->path, "online", UINT32_MAX, &online);
+    int error = xenstore_read_at(xs, vbd->path, "frontend", text, sizeof(text));
+    view->exists = error != -ENOENT;
+    if (!answered(error) || !view->exists)
+        return answered(error) ? 0 : error;
+    error = xenstore_read_u32(xs, vbd->path, "online", UINT32_MAX, &online);
     view->online = online != 0;
-    (void)xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &view->backend_state);
-    view->hotplug_connected =
-        xenstore_read_at(xs, vbd->path, "hotplug-status", text, sizeof(text)) == 0 &&
-        strcmp(text, "connected") == 0;
+    if (answered(error))
+        error = xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &view->backend_state);
+    if (answered(error)) {
+        error = xenstore_read_at(xs, vbd->path, "hotplug-status", text, sizeof(text));
+        view->hotplug_connected = error == 0 && strcmp(text, "connected") == 0;
+    }
+    return answered(error) ? 0 : error;
+}
+
+/* Returns 0, or -errno when xenstored does not answer: then nothing is known and nothing follows.
+ */
+static int read_view(struct vbd *vbd, struct view *view)
+{
+    *view = (struct view){.frontend_state = XENBUS_UNKNOWN};
+    int error = read_backend(vbd, view);
+    if (error != 0 || !view->exists)
+        return error;
     if (vbd->check_domain) {
         vbd->check_domain = false;
         vbd->domain_dead = domain_is_dead(vbd->broker, vbd->address.domid);
     }
     if (!vbd->domain_dead)
-        (void)xenstore_read_u32(xs, vbd->frontend, "state", UINT32_MAX, &view->frontend_state);
+        error = xenstore_read_u32(vbd->broker->xs, vbd->frontend, "state", UINT32_MAX,
+                                  &view->frontend_state);
+    return answered(error) ? 0 : error;
 }
 
 /* Out of sight: another vbd may come under the same path while the worker still finishes with this
@@ -175,7 +197,8 @@ static bool busy(const struct vbd *vbd)
 static bool step(struct vbd *vbd)
 {
     struct view view;
-    read_view(vbd, &view);
+    if (read_view(vbd, &view) != 0)
+        return false;
     bool made_anew = view.backend_state == XENBUS_INITIALISING && vbd->phase != VBD_NEW;
     if (!view.exists) {
         become_ghost(vbd);

@@ -25,6 +25,12 @@ def serves_domain(worker, domid):
         return f"--domid\0{domid}\0" in f.read()
 
 
+def cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def log_of(daemon):
     with open(daemon.log, encoding="utf-8") as f:
         return f.read()
@@ -158,6 +164,21 @@ def no_xenstored(t):
                            env=env, capture_output=True, text=True, timeout=20)
     assert alone.returncode == 1
     assert "xenstored" in alone.stderr, alone.stderr
+
+
+@cases.add
+def xenstored_dies_under_a_guest(t):
+    """The disk goes on being served, nothing spins, and the daemon can still be stopped."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    t.bed.stop(t.bed.xenstored, signal.SIGKILL)
+    t.bed.wait_for(lambda: "xenstored is lost" in log_of(disk.daemon), "the loss to be noticed")
+    before = cpu_ticks(disk.daemon.process.pid)
+    serves(disk, front)
+    time.sleep(1)
+    assert cpu_ticks(disk.daemon.process.pid) - before < 20, "the broker spins"
+    serves(disk, front)
+    assert disk.daemon.stop() is None
 
 
 @cases.add
