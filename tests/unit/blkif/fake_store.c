@@ -2,7 +2,7 @@
 /* A store in memory under the test's control: see fake_store.h. */
 #include "fake_store.h"
 
-#include "cmocka_all.h"
+#include "testing.h"
 
 #include <string.h>
 

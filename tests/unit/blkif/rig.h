@@ -7,10 +7,10 @@
 #define BLKBACK_TEST_RIG_H
 
 #include "blkback/queue.h"
-#include "cmocka_all.h"
 #include "fake_store.h"
 #include "fake_xen.h"
 #include "queue_internal.h"
+#include "testing.h"
 
 #define RIG_QUEUES 2U
 

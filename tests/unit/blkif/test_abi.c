@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The three layouts: sizes against the interface's own header, names. */
 #include "blkback/abi.h"
-#include "cmocka_all.h"
+#include "testing.h"
 
 #include <errno.h>
 #include <xen/grant_table.h>

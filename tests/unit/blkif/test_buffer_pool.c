@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Data buffers: within the budget, distinct, given back when idle. */
 #include "blkback/buffer_pool.h"
-#include "cmocka_all.h"
+#include "testing.h"
 
 #include <errno.h>
 #include <string.h>

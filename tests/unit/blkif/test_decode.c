@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Decoding: every operation in every ABI, and what a hostile guest puts into a slot. */
-#include "cmocka_all.h"
 #include "decode.h"
+#include "testing.h"
 
 #include <string.h>
 #include <xen/grant_table.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Data between granted pages and buffers: which bytes, and whose failure it is. */
 #include "blkback/guest_memory.h"
-#include "cmocka_all.h"
 #include "fake_xen.h"
 #include "request.h"
+#include "testing.h"
 
 #include <string.h>
 #include <xen/grant_table.h>

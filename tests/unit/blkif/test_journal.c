@@ -4,8 +4,8 @@
  * one instruction at a time: after each, what a successor would find must account for every request
  * exactly once, since a kill may come there.
  */
-#include "cmocka_all.h"
 #include "journal.h"
+#include "testing.h"
 
 #include <errno.h>
 #include <signal.h>

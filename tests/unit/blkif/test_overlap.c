@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Ranges of writes in flight against the plainest model: all pairs compared. */
-#include "cmocka_all.h"
 #include "overlap.h"
+#include "testing.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Requests: their lists, and the I/O that carries each operation out. */
-#include "cmocka_all.h"
 #include "request.h"
+#include "testing.h"
 
 #include <string.h>
 #include <xen/grant_table.h>

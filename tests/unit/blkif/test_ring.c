@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The consuming half of a ring against a frontend that forges every word of it. */
-#include "cmocka_all.h"
 #include "ring.h"
+#include "testing.h"
 
 #include <errno.h>
 #include <string.h>

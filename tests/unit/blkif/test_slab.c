@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A vbd's slab file: laid out, allocated before use, seen alike by those who read it. */
 #include "blkback/slab.h"
-#include "cmocka_all.h"
+#include "testing.h"
 
 #include <errno.h>
 #include <fcntl.h>

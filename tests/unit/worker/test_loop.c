@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The worker's loop: timers in their order, sources that remove each other. */
-#include "../blkif/cmocka_all.h"
 #include "loop.h"
+#include "testing.h"
 
 #include <string.h>
 #include <sys/eventfd.h>

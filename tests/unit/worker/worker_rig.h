@@ -6,10 +6,10 @@
 #ifndef BLKBACK_TEST_WORKER_RIG_H
 #define BLKBACK_TEST_WORKER_RIG_H
 
-#include "../blkif/cmocka_all.h"
 #include "../blkif/fake_store.h"
 #include "../blkif/fake_xen.h"
 #include "blkback/worker_protocol.h"
+#include "testing.h"
 #include "worker.h"
 
 #define RIG_DOMID 7U
