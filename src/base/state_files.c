@@ -157,8 +157,8 @@ static bool slab_queue_valid(const struct slab_queue *queue, uint64_t file_size)
 
     if (slots == 0)
         return true;
-    return slots <= STATE_MAX_SLOTS && (slots & (slots - 1U)) == 0 &&
-           queue->entries <= slots && queue->entries_offset >= sizeof(struct slab_header) &&
+    return slots <= STATE_MAX_SLOTS && (slots & (slots - 1U)) == 0 && queue->entries <= slots &&
+           queue->entries_offset >= sizeof(struct slab_header) &&
            range_within(queue->entries_offset, (uint64_t)queue->entries * sizeof(struct slab_entry),
                         file_size);
 }

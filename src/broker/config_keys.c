@@ -56,7 +56,7 @@ const struct config_key config_keys[] = {
      BLKBACKD_DISKS_DIR, NULL, "folder of the files that target=disk:NAME refers to"},
     {"daemon", "hook", CONFIG_NAME, DAEMON(hook), 0, CONFIG_PATH_MAX, NULL, "block-blkbackd", NULL,
      "name of the hook script"},
-    {"daemon", "attach-timeout", CONFIG_U32, DAEMON(attach_timeout), 0, 3600, NULL, "30", "seconds",
+    {"daemon", "attach-timeout", CONFIG_U32, DAEMON(attach_timeout), 1, 3600, NULL, "30", "seconds",
      "how long a new disk waits for an image that is in use"},
     {"worker", "binary", CONFIG_PATH, DAEMON(worker), 0, CONFIG_PATH_MAX, NULL, NULL, NULL,
      "the worker's program"},
