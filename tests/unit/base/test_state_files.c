@@ -265,6 +265,7 @@ static struct slab_header *slab_example(void)
     for (unsigned i = 0; i < 2; i++) {
         header->queues[i].slots = 32;
         header->queues[i].entries = 32;
+        header->queues[i].entries = 32;
         header->queues[i].entries_offset = (uint32_t)(sizeof(*header) + i * entries);
         header->queues[i].in_flight = 3 + i;
         header->queues[i].statistics.reads = 100 + i;
@@ -330,6 +331,9 @@ static void slab_headers_that_lie_are_refused(void **state)
     memcpy(header, &good, sizeof(good));
     header->queues[1].slots = 2 * STATE_MAX_SLOTS;
     expect_slab("slots", header, sizeof(*header), -EBADMSG);
+    memcpy(header, &good, sizeof(good));
+    header->queues[1].entries = 33;
+    expect_slab("more entries than slots", header, sizeof(*header), -EBADMSG);
     memcpy(header, &good, sizeof(good));
     header->queues[1].slots = 33;
     expect_slab("slots not a power of two", header, sizeof(*header), -EBADMSG);
