@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,15 +65,14 @@ static void serve(int fd)
 
         if (recv(client, &request, sizeof(request), 0) == (ssize_t)sizeof(request)) {
             reply.value = 4711;
-            if (request.command == CONTROL_PING)
-                (void)strcpy(reply.text, "9.9");
-            else if (strstr(request.path, "/3/"))
-                (void)strcpy(reply.text, request.command == CONTROL_ATTACH ? "/srv/image" : "");
-            else if (request.command == CONTROL_RELOAD)
-                (void)strcpy(reply.text, "/etc/x.conf:3: unknown key");
-            else
-                (void)strcpy(reply.text, "/srv/image: in use by domain 5");
-            if (request.command != CONTROL_PING && !strstr(request.path, "/3/"))
+            bool known = strstr(request.path, "/3/") != NULL;
+            const char *text = request.command == CONTROL_PING     ? "9.9"
+                               : request.command == CONTROL_RELOAD ? "/etc/x.conf:3: unknown key"
+                               : !known ? "/srv/image: in use by domain 5"
+                               : request.command == CONTROL_ATTACH ? "/srv/image"
+                                                                   : "";
+            (void)snprintf(reply.text, sizeof(reply.text), "%s", text);
+            if (request.command != CONTROL_PING && !known)
                 reply.error = strstr(request.path, "/9/") ? -ENOENT : -EBUSY;
             (void)send(client, &reply, sizeof(reply), MSG_NOSIGNAL);
         }
