@@ -151,8 +151,8 @@ static void example_file_holds_the_defaults(void **state)
     print_config(&config, defaults, sizeof(defaults));
     /* The same with every comment sign before a key taken away. */
     char *text = test_file_read("../../../conf/blkbackd.conf");
-    if (!text)
-        fail();
+    assert_non_null(text);
+    const size_t size = text ? strlen(text) : 0;
     unsigned set = 0;
     for (char *line = text; line; line = strchr(line, '\n')) {
         line += *line == '\n';
@@ -165,7 +165,7 @@ static void example_file_holds_the_defaults(void **state)
     char folder[TEST_PATH_MAX];
     char path[TEST_PATH_MAX];
     test_folder_make(folder);
-    test_file_write(test_path(folder, "all.conf", path), text, strlen(text));
+    test_file_write(test_path(folder, "all.conf", path), text, size);
     int rc = config_load(path, why, &config);
     test_folder_remove(folder);
     free(text);
