@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading a frontend's nodes: once, together with its state, and nothing that a guest writes gets
+ * further than it may. */
+#include "fake_xenstore.h"
+#include "frontend_nodes.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FRONT "/local/domain/7/device/vbd/51712"
+
+static struct xenstore *xs;
+static struct frontend_text text;
+static struct frontend_nodes nodes;
+static uint32_t front_state;
+
+static int set_up(void **state)
+{
+    (void)state;
+    memset(&nodes, 0xee, sizeof(nodes));
+    assert_int_equal(xenstore_open(&xs), 0);
+    fake_set(xs, FRONT "/state", "3");
+    fake_set(xs, FRONT "/ring-ref", "8");
+    fake_set(xs, FRONT "/event-channel", "15");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    xenstore_close(xs);
+    return 0;
+}
+
+static int read_all(void)
+{
+    return frontend_nodes_read(xs, FRONT, &text, &front_state, &nodes);
+}
+
+static void what_is_there_and_what_is_not(void **state)
+{
+    (void)state;
+    assert_int_equal(read_all(), 0);
+    assert_int_equal(front_state, 3);
+    assert_string_equal(nodes.ring_ref, "8");
+    assert_string_equal(nodes.event_channel, "15");
+    assert_null(nodes.protocol);
+    assert_null(nodes.ring_page_order);
+    assert_null(nodes.ring_refs[0]);
+    assert_null(nodes.max_requests);
+    assert_int_equal(xs->transactions, 1);
+}
+
+static void every_node_has_its_place(void **state)
+{
+    (void)state;
+    fake_set(xs, FRONT "/protocol", "x86_32-abi");
+    fake_set(xs, FRONT "/ring-page-order", "5");
+    fake_set(xs, FRONT "/num-ring-pages", "32");
+    fake_set(xs, FRONT "/ring-pages", "31");
+    fake_set(xs, FRONT "/multi-queue-num-queues", "2");
+    fake_set(xs, FRONT "/max-requests", "64");
+    fake_set(xs, FRONT "/max-request-segments", "12");
+    fake_set(xs, FRONT "/max-request-size", "49152");
+    for (unsigned i = 0; i < STATE_MAX_RING_PAGES; i++) {
+        char path[80];
+        char value[16];
+        snprintf(path, sizeof(path), FRONT "/ring-ref%u", i);
+        snprintf(value, sizeof(value), "%u", 100 + i);
+        fake_set(xs, path, value);
+    }
+    assert_int_equal(read_all(), 0);
+    assert_string_equal(nodes.protocol, "x86_32-abi");
+    assert_string_equal(nodes.ring_page_order, "5");
+    assert_string_equal(nodes.num_ring_pages, "32");
+    assert_string_equal(nodes.ring_pages, "31");
+    assert_string_equal(nodes.num_queues, "2");
+    assert_string_equal(nodes.max_requests, "64");
+    assert_string_equal(nodes.max_segments, "12");
+    assert_string_equal(nodes.max_request_size, "49152");
+    assert_string_equal(nodes.ring_refs[0], "100");
+    assert_string_equal(nodes.ring_refs[31], "131");
+}
+
+static void page_0_may_be_missing_where_others_are_not(void **state)
+{
+    (void)state;
+    fake_set(xs, FRONT "/ring-ref1", "9");
+    fake_set(xs, FRONT "/ring-ref3", "11");
+    assert_int_equal(read_all(), 0);
+    assert_null(nodes.ring_refs[0]);
+    assert_string_equal(nodes.ring_refs[1], "9");
+    assert_null(nodes.ring_refs[2]);
+    assert_null(nodes.ring_refs[3]); /* after the gap: nobody asks */
+}
+
+static void text_that_is_none_is_empty(void **state)
+{
+    char longest[1500];
+    (void)state;
+    memset(longest, '7', sizeof(longest));
+    fake_set_bytes(xs, FRONT "/ring-ref", longest, sizeof(longest));
+    fake_set_bytes(xs, FRONT "/event-channel", "1\0002", 3);
+    fake_set_bytes(xs, FRONT "/protocol", longest, 64);
+    assert_int_equal(read_all(), 0);
+    assert_string_equal(nodes.ring_ref, "");
+    assert_string_equal(nodes.event_channel, "");
+    assert_string_equal(nodes.protocol, "");
+}
+
+static void nodes_we_may_not_read_are_not_there(void **state)
+{
+    (void)state;
+    fake_set_error(xs, FRONT "/ring-ref", -EACCES);
+    assert_int_equal(read_all(), 0);
+    assert_null(nodes.ring_ref);
+    assert_string_equal(nodes.event_channel, "15");
+}
+
+static void a_lost_session_is_an_error(void **state)
+{
+    struct frontend_nodes untouched;
+    (void)state;
+    memset(&untouched, 0xee, sizeof(untouched));
+    xs->dead = -EPIPE;
+    assert_int_equal(read_all(), -EPIPE);
+    assert_memory_equal(&nodes, &untouched, sizeof(nodes));
+}
+
+static void a_conflict_reads_everything_again(void **state)
+{
+    (void)state;
+    xs->conflicts = 2;
+    assert_int_equal(read_all(), 0);
+    assert_string_equal(nodes.ring_ref, "8");
+    assert_int_equal(xs->transactions, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_there_and_what_is_not, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(every_node_has_its_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(page_0_may_be_missing_where_others_are_not, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(text_that_is_none_is_empty, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nodes_we_may_not_read_are_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_session_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_conflict_reads_everything_again, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
