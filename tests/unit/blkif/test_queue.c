@@ -171,6 +171,22 @@ static void what_is_over_at_once_is_answered_in_the_same_pass(void **state)
     rig_destroy(rig);
 }
 
+/* With one entry each request is a round of its own; a pass has only a few. */
+static void a_pass_that_ends_early_is_followed_by_another(void **state)
+{
+    struct rig *rig = rig_create(&(struct rig_options){.max_requests = 1});
+    (void)state;
+
+    rig->store.at_once = true;
+    for (uint32_t i = 0; i < 32; i++)
+        rig_transfer(rig, BLKIF_OP_READ, i, 0, i);
+    rig_event(rig, 0);
+    assert_true(rig_settle(rig) > 1);
+    for (uint32_t i = 0; i < 32; i++)
+        rig_expect(rig, i, BLKIF_OP_READ, BLKIF_RSP_OKAY);
+    rig_destroy(rig);
+}
+
 static void an_unknown_operation_is_echoed_as_not_supported(void **state)
 {
     struct rig *rig = rig_create(&plain);
@@ -319,6 +335,7 @@ int main(void)
         cmocka_unit_test(before_it_sleeps_it_asks_for_an_event),
         cmocka_unit_test(requests_found_by_the_last_look_are_served_without_an_event),
         cmocka_unit_test(what_is_over_at_once_is_answered_in_the_same_pass),
+        cmocka_unit_test(a_pass_that_ends_early_is_followed_by_another),
         cmocka_unit_test(an_unknown_operation_is_echoed_as_not_supported),
         cmocka_unit_test(equal_ids_are_each_answered),
         cmocka_unit_test(a_bad_gref_fails_its_own_request_only),

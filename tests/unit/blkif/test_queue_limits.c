@@ -293,6 +293,25 @@ static void queues_may_be_destroyed_when_the_last_is_drained(void **state)
     rig_destroy(rig);
 }
 
+/* Its turn would have come after that of the one that was drained. */
+static void a_queue_may_be_destroyed_before_its_turn(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig->destroy_when_drained = true;
+    rig_connect(rig, 1);
+    rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    queue_disconnect(rig->queue[0]);
+    rig_event(rig, 1);
+    fake_store_finish_all(&rig->store);
+    (void)rig_settle(rig);
+    assert_null(rig->queue[1]);
+    rig_destroy(rig);
+}
+
 static void a_ready_queue_can_be_destroyed(void **state)
 {
     struct rig *rig = rig_create(&plain);
@@ -394,6 +413,7 @@ int main(void)
         cmocka_unit_test(nothing_is_lost_by_a_disconnection),
         cmocka_unit_test(what_came_back_is_in_flight_until_it_is_given_up),
         cmocka_unit_test(queues_may_be_destroyed_when_the_last_is_drained),
+        cmocka_unit_test(a_queue_may_be_destroyed_before_its_turn),
         cmocka_unit_test(a_ready_queue_can_be_destroyed),
         cmocka_unit_test(a_parked_flush_goes_with_its_ring),
         cmocka_unit_test(every_request_is_answered_exactly_once),

@@ -204,6 +204,8 @@ static void a_failed_flush_is_held_back_and_the_ring_waits(void **state)
     (void)rig_settle(rig);
     rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     assert_int_equal(rig->store.held_count, 0);
+    /* It stays in the ring: only the flush is taken and not answered. */
+    assert_int_equal(rig->slab.header->queues[0].in_flight, 1);
 
     queue_retry_flush(rig->queue[0]);
     (void)rig_settle(rig);
@@ -222,6 +224,29 @@ static void a_failed_flush_is_held_back_and_the_ring_waits(void **state)
     fake_store_finish(&rig->store, 0, 0);
     (void)rig_settle(rig);
     rig_expect(rig, 3, BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
+    rig_destroy(rig);
+}
+
+static void what_was_taken_before_a_flush_failed_waits_too(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
+    rig_bare(rig, BLKIF_OP_FLUSH_DISKCACHE, 2);
+    rig_transfer(rig, BLKIF_OP_WRITE, 3, 0, 0); /* waits for the first */
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 1, -EIO);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_string_equal(rig->store.trace, "wfFW");
+    queue_retry_flush(rig->queue[0]);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_string_equal(rig->store.trace, "wfFWfFw");
     rig_destroy(rig);
 }
 
@@ -324,6 +349,11 @@ static void a_barrier_whose_last_flush_fails_repeats_only_that(void **state)
     (void)rig_settle(rig);
     assert_string_equal(rig->store.trace, "fFwWfFfF");
     rig_expect(rig, 1, BLKIF_OP_WRITE_BARRIER, BLKIF_RSP_OKAY);
+    /* Whatever uses its entry next begins at the beginning. */
+    rig_transfer(rig, BLKIF_OP_WRITE, 2, 0, 0);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    assert_string_equal(rig->store.trace, "fFwWfFfFw");
     rig_destroy(rig);
 }
 
@@ -339,6 +369,7 @@ int main(void)
         cmocka_unit_test(neighbouring_writes_and_overlapping_reads_do_not_wait),
         cmocka_unit_test(a_write_waiting_for_another_queue_is_woken),
         cmocka_unit_test(a_failed_flush_is_held_back_and_the_ring_waits),
+        cmocka_unit_test(what_was_taken_before_a_flush_failed_waits_too),
         cmocka_unit_test(a_flush_that_fails_at_once_does_not_spin),
         cmocka_unit_test(two_failed_flushes_are_both_tried_again),
         cmocka_unit_test(the_disk_is_paused_until_the_last_ring_goes_on),
