@@ -74,7 +74,8 @@ static void look_at_device(struct broker *broker, const struct vbd_address *addr
 {
     struct vbd *vbd;
     if (domains_find(broker, address, &vbd) == 0) {
-        vbd_mark_dirty(vbd);
+        if (!ev_is_active(&vbd->storm)) /* else what we write ourselves would undo the delay */
+            vbd_mark_dirty(vbd);
         return;
     }
     if (broker->stopping || number_taken(broker, address))
@@ -153,7 +154,7 @@ static void on_event(struct broker *broker, const char *path, const char *token)
         return;
     if (frontend) {
         if (domains_find(broker, &address, &vbd) == 0)
-            vbd_mark_dirty(vbd);
+            vbd_frontend_changed(vbd);
         return;
     }
     if (depth != ADDRESS_DEVICE)

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STORM_EVENTS   50U /* within a second; a connection takes about five */
+#define STORM_SECONDS  0.1
 #define SETTLE_SECONDS 5.0 /* libxl gives a backend 10 to reach InitWait */
 
 void vbd_log(struct vbd *vbd, enum log_level level, const char *format, ...)
@@ -189,6 +191,7 @@ void vbd_destroy(struct vbd *vbd)
     ev_timer_stop(broker->loop, &vbd->retry);
     ev_timer_stop(broker->loop, &vbd->settle);
     ev_timer_stop(broker->loop, &vbd->twin);
+    ev_timer_stop(broker->loop, &vbd->storm);
     ev_timer_stop(broker->loop, &vbd->drain);
     if (vbd->dirty)
         TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
@@ -202,6 +205,31 @@ void vbd_mark_dirty(struct vbd *vbd)
     if (!vbd->dirty) {
         vbd->dirty = true;
         TAILQ_INSERT_TAIL(&vbd->broker->dirty, vbd, in_dirty);
+    }
+}
+
+static void on_storm_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    vbd_mark_dirty(timer->data);
+}
+
+void vbd_frontend_changed(struct vbd *vbd)
+{
+    struct ev_loop *loop = vbd->broker->loop;
+    double now = ev_now(loop);
+
+    if (now - vbd->storm_since >= 1.) {
+        vbd->storm_since = now;
+        vbd->storm_events = 0;
+    }
+    if (++vbd->storm_events <= STORM_EVENTS) {
+        vbd_mark_dirty(vbd);
+    } else if (!ev_is_active(&vbd->storm)) {
+        ev_timer_init(&vbd->storm, on_storm_timeout, STORM_SECONDS, 0.);
+        vbd->storm.data = vbd;
+        ev_timer_start(loop, &vbd->storm);
     }
 }
 

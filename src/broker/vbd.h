@@ -101,6 +101,9 @@ struct vbd {
     ev_timer twin;   /* looks again whether another life of the same guest still holds the image */
     ev_timer settle; /* see `settled` */
     ev_timer drain;  /* state 6 is shown at last when it fires */
+    ev_timer storm;  /* the frontend's events wait for it when there are too many */
+    double storm_since;
+    unsigned storm_events;
     struct log_limit limit;
 };
 
@@ -115,6 +118,10 @@ void vbd_begin(struct vbd *vbd);
 
 /* Has it evaluated at the end of this turn of the loop. */
 void vbd_mark_dirty(struct vbd *vbd);
+
+/* The same for an event that the guest caused: a storm of them is looked at ten times a second, so
+ * that the others get their turn. */
+void vbd_frontend_changed(struct vbd *vbd);
 
 void vbd_unwatch_frontend(struct vbd *vbd);
 
