@@ -23,7 +23,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 
 XEN_OPTIONS = ("dom0_mem=2048M,max:2048M dom0_max_vcpus=1 dom0_vcpus_pin console=com1 com1=115200 "
                "loglvl=warning guest_loglvl=warning noreboot")
-LINUX_OPTIONS = "console=hvc0 panic=-1 quiet loglevel=5"
+LINUX_OPTIONS = "console=hvc0 panic=-1 quiet loglevel=4"
 BOOT_SECONDS = 90
 # A command is ended within dom0 at its time-out; when no answer comes this much later, dom0 itself hangs.
 GRACE_SECONDS = 20
@@ -222,7 +222,7 @@ class XenHost:
     # --- a person at the console -------------------------------------------------------------------------------------
 
     def attach_terminal(self):
-        """Connects this terminal with dom0's console until Ctrl-] is typed or the host ends."""
+        """Connects this terminal with dom0's console until Ctrl-\\ is typed or the host ends."""
         import termios
         import tty
         import select
@@ -241,7 +241,7 @@ class XenHost:
                     os.write(sys.stdout.fileno(), data)
                 if stdin in readable:
                     data = os.read(stdin, 1024)
-                    if not data or b"\x1d" in data:
+                    if not data or b"\x1c" in data:
                         return
                     console.sendall(data)
         finally:
@@ -294,6 +294,13 @@ def install_product(host, binaries, conf, extra_programs=()):
     setup = os.path.join(host.share, "setup")
     shutil.copy2(os.path.join(HERE, "share", "setup"), setup)
     os.chmod(setup, 0o755)
+
+
+def install_cases(host):
+    """Puts the cases, the demo and the helpers that they are written with into the share."""
+    for name in ("lib.sh", "demo.sh"):
+        shutil.copy2(os.path.join(HERE, "share", name), host.share)
+    shutil.copytree(os.path.join(HERE, "cases"), os.path.join(host.share, "cases"))
 
 
 def _libraries(program):

@@ -173,22 +173,24 @@ console() { echo "/share/console/guest-$1.log"; }
 # guest_wait NAME [BOOTS]: waits until the guest has booted (that many times)
 guest_wait() {
     until_true 60 guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
+    # asked once per boot: xl takes a third of a second
+    xl domid "$1" >"$RUN/domid-$1"
+    xenstore-read "/local/domain/$(domid "$1")/console/tty" >"$RUN/tty-$1"
 }
 
 guest_booted() { [ "$(grep -ac '^@READY' "$(console "$1")")" -ge "$2" ]; }
 
-domid() { xl domid "$1"; }
+domid() { cat "$RUN/domid-$1"; }
 
 # guest_begin NAME COMMAND: starts a command (one line of shell) in the guest; guest_end NAME waits for it
 guest_begin() {
-    local id tty
+    local id
     id=$((${run_ids[$1]:-0} + 1))
     # Several shells of one case (pipes, substitutions) must not use an id twice.
     while [ -e "$RUN/guest-$1-$id" ]; do id=$((id + 1)); done
     : >"$RUN/guest-$1-$id"
     run_ids[$1]=$id
-    tty=$(xenstore-read "/local/domain/$(domid "$1")/console/tty")
-    printf 'RUN %s %s\n' "$id" "${2//$'\n'/ ; }" >"$tty"
+    printf 'RUN %s %s\n' "$id" "${2//$'\n'/ ; }" >"$(cat "$RUN/tty-$1")"
     echo "$id" >"$RUN/guest-$1-last"
 }
 
@@ -237,13 +239,11 @@ guest_verify() {
 
 # Shuts the guest down and waits until its domain is gone.
 guest_shutdown() {
-    local tty
-    tty=$(xenstore-read "/local/domain/$(domid "$1")/console/tty")
-    printf 'RUN 0 sync; poweroff -f\n' >"$tty"
-    until_true 30 no_domain "$1" || fail "guest $1 does not shut down"
+    printf 'RUN 0 sync; poweroff -f\n' >"$(cat "$RUN/tty-$1")"
+    until_true 30 no_domain "$(domid "$1")" || fail "guest $1 does not shut down"
 }
 
-no_domain() { ! xl domid "$1"; }
+no_domain() { ! xenstore-exists "/local/domain/$1"; }
 
 # attach NAME VDEV TARGET [ACCESS], detach NAME VDEV: hot plug, waited for in the guest
 attach() {
