@@ -153,7 +153,7 @@ struct slab_header {
     uint64_t magic;
     uint16_t version_major;
     uint16_t version_minor;
-    uint32_t queue_count;
+    uint32_t queue_count;  /* that were ever connected; `slots` says which are */
     uint32_t epoch;        /* raised by each worker that takes the slab up */
     uint32_t entries_end;  /* where the entries end and the extents begin, bytes */
     uint64_t file_size;    /* what is allocated: no store ever goes beyond it */

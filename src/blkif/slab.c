@@ -65,13 +65,12 @@ void slab_reset(struct slab *slab)
 {
     const uint32_t header_bytes = align64(sizeof(struct slab_header));
 
-    /* Status shows these until the next connection; everything else of a queue is set anew by it.
-     */
+    /* What is counted goes on to be counted; everything else of a queue is set anew by the next
+     * connection. */
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++) {
         slab->header->queues[i].slots = 0;
         slab->header->queues[i].in_flight = 0;
     }
-    slab->header->queue_count = 0;
     slab->header->store_paused = 0;
     slab->header->entries_end = 0;
     if (ftruncate(slab->fd, header_bytes) < 0)
