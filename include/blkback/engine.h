@@ -14,25 +14,29 @@
 struct engine;
 
 struct engine_ops {
-    const char *name; /* "uring", "aio", "inline": also the value in the configuration */
+    /* "uring", "aio", "inline": also the value in the configuration; or "slow". */
+    const char *name;
     /* `depth`: I/Os that can be in flight at once. Returns 0; -ENOSYS, -EPERM where the kernel does
      * not have or allow it. */
     int (*create)(unsigned depth, struct engine **out);
     enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
     /*
-     * Hands everything submitted since the last commit to the kernel: one system call, none if there is nothing; more only when the
-     * kernel stops half-way. Returns 0; -EAGAIN when it could not take all of it yet (the rest is kept: commit again soon);
-     * another -errno when the engine is unusable.
+     * Hands everything submitted since the last commit to the kernel: one system call, none if
+     * there is nothing; more only when the kernel stops half-way. Returns 0; -EAGAIN when it could
+     * not take all of it yet (the rest is kept: commit again soon); another -errno when the engine
+     * is unusable.
      */
     int (*commit)(struct engine *engine);
-    /* Calls `done` of what has completed and returns how many; never blocks. `done` may submit, but neither commit nor reap. */
+    /* Calls `done` of what has completed and returns how many; never blocks. `done` may submit, but
+     * neither commit nor reap. */
     unsigned (*reap)(struct engine *engine);
     /*
-     * Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED. Completions of an io_uring are
-     * finished on the thread that waits and end its wait with EINTR: that is a wake-up like any other, after which to reap.
+     * Becomes readable when there is something to reap; -1 where submit never returns IO_QUEUED.
+     * Completions of an io_uring are finished on the thread that waits and end its wait with EINTR:
+     * that is a wake-up like any other, after which to reap.
      */
     int (*event_fd)(const struct engine *engine);
-    void (*destroy)(struct engine *engine); /* nothing may be in flight */
+    void (*destroy)(struct engine *engine); /* nothing may be in flight, but see engine_slow */
 };
 
 /* Every engine begins with this. */
@@ -44,6 +48,16 @@ struct engine {
 extern const struct engine_ops engine_uring;
 extern const struct engine_ops engine_aio;
 extern const struct engine_ops engine_inline;
+
+/*
+ * For what only blocking system calls can do: discards, where io_uring can't. A thread of its own,
+ * which `create` starts with all signals blocked, makes the calls one after the other, in turns
+ * between the I/Os in flight; `done` is called from reap like any other's. Takes IO_DISCARD only.
+ *
+ * `destroy` waits for the system call that is going on and no longer: I/Os still in flight are
+ * dropped, and their `done` is not called.
+ */
+extern const struct engine_ops engine_slow;
 
 static inline void engine_destroy(struct engine *engine)
 {

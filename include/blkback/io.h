@@ -4,11 +4,18 @@
 #ifndef BLKBACK_IO_H
 #define BLKBACK_IO_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
-enum io_operation { IO_READ, IO_WRITE, IO_FLUSH };
+/*
+ * IO_DISCARD tells the store that `length` bytes at `offset` are of no use to the guest any more;
+ * it has no iov. A hint: it is carried out for the whole granules within the range (struct
+ * store_caps), and what is read there afterwards is undefined within the disk. With `secure` it is
+ * a promise: all of the range is erased from the medium or the result is an error.
+ */
+enum io_operation { IO_READ, IO_WRITE, IO_FLUSH, IO_DISCARD };
 
 struct io;
 
@@ -25,10 +32,11 @@ struct io {
     enum io_operation operation;
     unsigned iov_count;
     uint64_t offset; /* bytes */
-    uint64_t length; /* bytes, the sum of iov */
+    uint64_t length; /* bytes; of a transfer the sum of iov */
     struct iovec *iov;
     io_done_fn done;
     int result;
+    bool secure; /* IO_DISCARD: see there */
 
     /* The engine's, no one else's. */
     struct {
@@ -39,7 +47,16 @@ struct io {
         unsigned iov_count;
         int fd;
         void *context;
-        uint64_t words[16]; /* a struct iocb fits */
+        union {
+            uint64_t words[16]; /* a struct iocb fits */
+            /* IO_DISCARD: how to reach the kernel; from the store. */
+            struct {
+                uint64_t chunk; /* bytes: the most that one system call discards */
+                uint32_t granularity;
+                uint32_t alignment;
+                bool device; /* by ioctl, not by punching a hole */
+            } discard;
+        };
     } engine;
 };
 

@@ -6,13 +6,15 @@
 #ifndef BLKBACK_STORE_H
 #define BLKBACK_STORE_H
 
+#include "blkback/discard_limits.h"
 #include "blkback/engine.h"
 #include "blkback/io.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Asked once when a store is opened, then advertised to the frontend and relied upon. */
+/* Asked once when a store is opened, then advertised to the frontend and relied upon; of them only
+ * `size` ever changes, in store_refresh_size(). */
 struct store_caps {
     uint64_t size;                 /* bytes, rounded down to a multiple of sector_size */
     uint32_t sector_size;          /* logical, bytes: alignment of every offset and length */
@@ -22,6 +24,15 @@ struct store_caps {
     bool flush;         /* IO_FLUSH makes everything that completed before it stable */
     bool direct;        /* page cache is bypassed */
     const char *engine; /* name of the engine in use, or of the driver where it has none */
+    /*
+     * IO_DISCARD does something. What is discarded are the granules that lie whole within its
+     * range: from one byte position p with p % granularity == alignment to the next. A multiple of
+     * sector_size, or a divisor of it.
+     */
+    bool discard;
+    bool discard_secure; /* with `secure` too: whole device sectors, not rounded */
+    uint32_t discard_granularity;
+    uint32_t discard_alignment;
 };
 
 /* The engines of a loop thread; a member is NULL where it could not be made. */
@@ -29,6 +40,7 @@ struct engine_set {
     struct engine *uring;
     struct engine *aio;
     struct engine *inline_;
+    struct engine *slow; /* engine_slow: watched and reaped like the others */
 };
 
 struct store_params {
@@ -40,6 +52,9 @@ struct store_params {
     uint64_t size;        /* null store: bytes */
     const struct engine_ops *engine; /* NULL: the store chooses by probing */
     const struct engine_set *engines;
+    /* Block devices only: from discard_limits_read(), since a sealed process can't ask; all 0: the
+     * device does not discard. */
+    struct discard_limits discard_limits;
 };
 
 struct store;
@@ -54,6 +69,8 @@ struct store_driver {
                 struct store **out);
     enum io_submit (*submit)(struct store *store, struct io *io);
     void (*close)(struct store *store); /* nothing may be in flight; closes the descriptor */
+    /* The size as it is now, in bytes, not rounded. NULL: it never changes. Returns 0 or -errno. */
+    int (*size)(struct store *store, uint64_t *out);
 };
 
 /* Every store begins with this. */
@@ -66,6 +83,9 @@ struct store {
 
 extern const struct store_driver store_file; /* regular files and block devices */
 extern const struct store_driver store_null; /* reads zeros, forgets writes */
+/* A drive without a medium: size 0, of `sector_size` or 512; transfers and discards fail with
+ * -ENOMEDIUM, a flush succeeds. Takes no descriptor. */
+extern const struct store_driver store_empty;
 
 static inline enum io_submit store_submit(struct store *store, struct io *io)
 {
@@ -78,14 +98,25 @@ static inline void store_close(struct store *store)
         store->driver->close(store);
 }
 
+/*
+ * Looks whether the image has grown by a sector or more, and takes its new size into caps.size
+ * then. Returns 0 and whether caps.size changed in `changed`; -ERANGE when the image is smaller
+ * than caps.size, which stays, so that I/O past its end fails with -EIO; or what the kernel says.
+ * To be called by the thread that submits. I/O in flight is not affected: it was checked against
+ * the size it was submitted under, which has only grown.
+ */
+int store_refresh_size(struct store *store, bool *changed);
+
 /* Makes every engine the kernel allows, each for `depth` I/Os in flight; at least the inline one.
- * Returns 0 or -ENOMEM. */
+ * Starts the thread of the slow one. Returns 0 or -ENOMEM. */
 int engine_set_create(unsigned depth, struct engine_set *out);
 /*
- * One system call per engine that has something to hand over. Returns 0; -EAGAIN when the kernel could not take all of it yet: call
- * again within milliseconds, for nothing else may wake the loop; any other error will not pass.
+ * One system call per engine that has something to hand over. Returns 0; -EAGAIN when the kernel
+ * could not take all of it yet: call again within milliseconds, for nothing else may wake the loop;
+ * any other error will not pass.
  */
 int engine_set_commit(const struct engine_set *engines);
+/* Nothing may be in flight but in the slow engine: see there. */
 void engine_set_destroy(struct engine_set *engines);
 
 #endif

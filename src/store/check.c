@@ -24,10 +24,26 @@ static bool vector_fits(const struct store_caps *caps, const struct io *io)
     return left == 0;
 }
 
+/* Of any alignment: it is rounded to whole granules. One that is to be secure is not. */
+static int check_discard(const struct store_caps *caps, const struct io *io)
+{
+    if (!range_within(io->offset, io->length, caps->size))
+        return -EINVAL;
+    if (caps->read_only)
+        return -EROFS;
+    if (!caps->discard || (io->secure && !caps->discard_secure))
+        return -ENOTSUP;
+    if (io->secure && (io->offset % caps->sector_size != 0 || io->length % caps->sector_size != 0))
+        return -EINVAL;
+    return 0;
+}
+
 int store_check_io(const struct store_caps *caps, const struct io *io)
 {
     if (io->operation == IO_FLUSH)
         return 0;
+    if (io->operation == IO_DISCARD)
+        return check_discard(caps, io);
     if (io->offset % caps->sector_size != 0 || io->length % caps->sector_size != 0)
         return -EINVAL;
     if (!range_within(io->offset, io->length, caps->size) || !vector_fits(caps, io))

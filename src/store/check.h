@@ -11,8 +11,9 @@
 #define STORE_SECTOR_MAX 4096U /* a guest's page: a larger sector would not fit into a segment */
 
 /*
- * Whether a driver with `caps` can carry out `io`: 0, -EROFS for a write to a read-only store,
- * -EINVAL when it is not aligned, runs past the end, or its vector does not add up. The data path
+ * Whether a driver with `caps` can carry out `io`: 0, -EROFS for a write to or a discard on a
+ * read-only store, -ENOTSUP for a discard where there is none, -EINVAL when it is not aligned, runs
+ * past the end, or its vector does not add up. The data path
  * asks for nothing of the kind; this is what keeps a mistake there from becoming an access outside
  * the disk.
  */

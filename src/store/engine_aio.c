@@ -96,6 +96,7 @@ static void enqueue(struct aio *aio, struct io *io)
         io_prep_pwritev(iocb, fd, io->engine.iov, count, position);
         break;
     case IO_FLUSH:
+    case IO_DISCARD: /* not let in by submit */
         io_prep_fdsync(iocb, fd);
         break;
     }
@@ -108,6 +109,10 @@ static enum io_submit aio_submit(struct engine *engine, int fd, struct io *io)
 {
     struct aio *aio = aio_of(engine);
 
+    if (io->operation == IO_DISCARD) { /* the kernel's interface has none */
+        io->result = -ENOTSUP;
+        return IO_DONE;
+    }
     if (engine->in_flight >= aio->depth)
         return IO_BUSY;
     progress_start(io, fd);

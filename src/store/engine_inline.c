@@ -45,6 +45,8 @@ static int64_t attempt(const struct io *io)
     case IO_FLUSH:
         outcome = fdatasync(fd);
         break;
+    case IO_DISCARD: /* it may take long, and this is the loop's thread */
+        return -ENOTSUP;
     }
     return outcome < 0 ? -errno : outcome;
 }

@@ -24,6 +24,7 @@ int engine_set_create(unsigned depth, struct engine_set *out)
         .uring = create_or_null(&engine_uring, depth),
         .aio = create_or_null(&engine_aio, depth),
         .inline_ = create_or_null(&engine_inline, depth),
+        .slow = create_or_null(&engine_slow, depth),
     };
 
     if (!set.inline_) {
@@ -36,7 +37,7 @@ int engine_set_create(unsigned depth, struct engine_set *out)
 
 int engine_set_commit(const struct engine_set *engines)
 {
-    struct engine *const all[] = {engines->uring, engines->aio, engines->inline_};
+    struct engine *const all[] = {engines->uring, engines->aio, engines->inline_, engines->slow};
     int result = 0;
 
     for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
@@ -56,5 +57,6 @@ void engine_set_destroy(struct engine_set *engines)
     engine_destroy(engines->uring);
     engine_destroy(engines->aio);
     engine_destroy(engines->inline_);
+    engine_destroy(engines->slow);
     *engines = (struct engine_set){0};
 }

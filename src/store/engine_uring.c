@@ -7,6 +7,7 @@
  * nothing has to be read to clear it, where an eventfd costs a read per wake-up.
  */
 #include "blkback/engine.h"
+#include "discard.h"
 #include "progress.h"
 
 #include <errno.h>
@@ -29,8 +30,8 @@ static struct uring *uring_of(struct engine *engine)
 
 static int check_opcodes(struct io_uring *ring)
 {
-    static const int needed[] = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
-                                 IORING_OP_FSYNC};
+    static const int needed[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
+                                 IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     int error = probe ? 0 : -ENOSYS;
 
@@ -116,6 +117,10 @@ static bool prepare(struct uring *uring, struct io *io)
     case IO_FLUSH:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
+    case IO_DISCARD: /* of a file; the kernel makes the call on a thread of its own */
+        io_uring_prep_fallocate(sqe, fd, DISCARD_FALLOCATE_MODE, (off_t)position,
+                                (off_t)discard_span(io));
+        break;
     }
     io_uring_sqe_set_data(sqe, io);
     return true;
@@ -125,6 +130,10 @@ static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
 {
     struct uring *uring = uring_of(engine);
 
+    if (io->operation == IO_DISCARD && io->engine.discard.device) {
+        io->result = -ENOTSUP;
+        return IO_DONE;
+    }
     if (engine->in_flight >= uring->depth)
         return IO_BUSY;
     progress_start(io, fd);

@@ -71,6 +71,7 @@ int image_probe(int fd, char *why, unsigned why_size, struct image *out)
     int error = fstat(fd, &status) ? -errno : 0;
 
     if (error == 0 && S_ISBLK(status.st_mode)) {
+        image.is_device = true;
         error = probe_device(fd, why, why_size, &image);
         if (error)
             return error;
@@ -86,6 +87,21 @@ int image_probe(int fd, char *why, unsigned why_size, struct image *out)
     if (image.size == 0)
         return store_refuse(why, why_size, -EINVAL, "the image is empty");
     *out = image;
+    return 0;
+}
+
+int image_size(int fd, uint64_t *out)
+{
+    struct stat status;
+    uint64_t size = 0;
+
+    if (fstat(fd, &status))
+        return -errno;
+    if (!S_ISBLK(status.st_mode))
+        size = (uint64_t)status.st_size;
+    else if (ioctl(fd, BLKGETSIZE64, &size))
+        return -errno;
+    *out = size;
     return 0;
 }
 

@@ -2,6 +2,8 @@
 /* How far an I/O has come: see progress.h. */
 #include "progress.h"
 
+#include "discard.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
@@ -21,6 +23,8 @@ void progress_start(struct io *io, int fd)
 {
     io->engine.next = NULL;
     io->engine.fd = fd;
+    if (io->operation == IO_DISCARD) /* the range was set by discard_prepare() */
+        return;
     io->engine.left = io->operation == IO_FLUSH ? 0 : io->length;
     io->engine.position = io->offset;
     io->engine.iov = io->iov;
@@ -53,10 +57,23 @@ static bool over(struct io *io, int result)
     return true;
 }
 
+static bool discard_over(struct io *io, int64_t outcome)
+{
+    uint64_t span = discard_span(io);
+
+    if (outcome < 0)
+        return over(io, outcome < -INT_MAX ? -EIO : (int)outcome);
+    io->engine.position += span;
+    io->engine.left -= span;
+    return io->engine.left == 0 && over(io, 0);
+}
+
 bool progress_over(struct io *io, int64_t outcome)
 {
     if (outcome == -EINTR || outcome == -EAGAIN)
         return false;
+    if (io->operation == IO_DISCARD)
+        return discard_over(io, outcome);
     if (outcome == -EINVAL && io->operation != IO_FLUSH && io->engine.left < io->length)
         return over(io, -EIO);
     if (outcome < 0)

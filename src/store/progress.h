@@ -11,12 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Readies the engine's part of `io` for its first attempt on `fd`. */
+/* Readies the engine's part of `io` for its first attempt on `fd`; of a discard what
+ * discard_prepare() has left. */
 void progress_start(struct io *io, int fd);
 
 /*
- * Takes the outcome of one attempt: bytes transferred, or -errno. Returns true when the I/O is over
- * and `io->result` set; false when engine.iov, iov_count and position say what to ask for next.
+ * Takes the outcome of one attempt: bytes transferred, 0 for a discard of discard_span(), or
+ * -errno. Returns true when the I/O is over and `io->result` set; false when engine.iov, iov_count
+ * and position say what to ask for next.
  *
  * -EINTR and -EAGAIN are asked again as they are. A transfer of nothing is -EIO: all that is asked
  * for lies within the advertised size, so the image was truncated or the device has gone. The same

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The file store: a regular file or a block device, reached through one of the engines. */
 #include "check.h"
+#include "discard.h"
 #include "image.h"
 
 #include <errno.h>
@@ -11,6 +12,8 @@
 struct file_store {
     struct store base;
     struct engine *engine;
+    struct engine *discard_engine; /* NULL: it can't discard */
+    struct discard_rules discard;
     int fd;
 };
 
@@ -72,6 +75,29 @@ static void fill_caps(const struct store_params *params, const struct image *ima
     };
 }
 
+/* What the image discards, and by which engine: one that does not do it on the loop's thread. */
+static void settle_discard(const struct store_params *params, const struct image *image,
+                           struct file_store *file)
+{
+    struct store_caps *caps = &file->base.caps;
+    const struct discard_rules *rules = &file->discard;
+
+    if (caps->read_only)
+        return;
+    file->discard = image->is_device
+                        ? discard_probe_device(file->fd, &params->discard_limits, caps->sector_size)
+                        : discard_probe_file(file->fd, image->size, caps->sector_size);
+    file->discard_engine = !image->is_device && file->engine->ops == &engine_uring
+                               ? file->engine
+                               : params->engines->slow;
+    caps->discard = rules->possible && file->discard_engine;
+    caps->discard_secure = caps->discard && rules->secure;
+    if (caps->discard) {
+        caps->discard_granularity = rules->granularity;
+        caps->discard_alignment = rules->alignment;
+    }
+}
+
 static int file_open(const struct store_params *params, char *why, unsigned why_size,
                      struct store **out)
 {
@@ -100,6 +126,7 @@ static int file_open(const struct store_params *params, char *why, unsigned why_
     file->engine = engine;
     file->fd = params->fd;
     fill_caps(params, &image, sector, file);
+    settle_discard(params, &image, file);
     *out = &file->base;
     return 0;
 }
@@ -113,6 +140,14 @@ static enum io_submit file_submit(struct store *store, struct io *io)
         io->result = error;
         return IO_DONE;
     }
+    if (io->operation == IO_DISCARD) {
+        struct engine *engine = file->discard_engine;
+
+        if (discard_prepare(&file->discard, io))
+            return engine->ops->submit(engine, file->fd, io);
+        io->result = 0;
+        return IO_DONE;
+    }
     return file->engine->ops->submit(file->engine, file->fd, io);
 }
 
@@ -124,9 +159,15 @@ static void file_close(struct store *store)
     free(file);
 }
 
+static int file_size(struct store *store, uint64_t *out)
+{
+    return image_size(((const struct file_store *)store)->fd, out);
+}
+
 const struct store_driver store_file = {
     .name = "file",
     .open = file_open,
     .submit = file_submit,
     .close = file_close,
+    .size = file_size,
 };

@@ -4,6 +4,8 @@
  * driver has to be: its own struct beginning with a struct store, capabilities filled in by open, a
  * submit that answers IO_DONE at once.
  */
+#include "store_null.h"
+
 #include "check.h"
 
 #include <errno.h>
@@ -13,6 +15,7 @@
 
 struct null_store {
     struct store base;
+    uint64_t size;
 };
 
 static int null_open(const struct store_params *params, char *why, unsigned why_size,
@@ -42,7 +45,10 @@ static int null_open(const struct store_params *params, char *why, unsigned why_
         .flush = true,
         .direct = false,
         .engine = store_null.name,
+        .discard = !params->read_only,
+        .discard_granularity = sector,
     };
+    null->size = params->size;
     *out = &null->base;
     return 0;
 }
@@ -62,9 +68,21 @@ static void null_close(struct store *store)
     free(store);
 }
 
+static int null_size(struct store *store, uint64_t *out)
+{
+    *out = ((const struct null_store *)store)->size;
+    return 0;
+}
+
+void store_null_set_size(struct store *store, uint64_t size)
+{
+    ((struct null_store *)store)->size = size;
+}
+
 const struct store_driver store_null = {
     .name = "null",
     .open = null_open,
     .submit = null_submit,
     .close = null_close,
+    .size = null_size,
 };
