@@ -30,7 +30,8 @@ def bad_targets_have_reasons(t):
     daemon = t.blkbackd()
     os.mkdir(f"{t.bed.dir}/folder")
     for target, word in (("/no/such/file", "/no/such/file"), (f"{t.bed.dir}/folder", "folder"),
-                         ("relative", "relative"), ("", ""), ("/dev/null", "/dev/null"), ("disk:unknown", "unknown"), ("nbd://x", "nbd"),
+                         ("relative", "relative"), ("", ""), ("/dev/null", "/dev/null"),
+                         ("disk:unknown", "unknown"), ("nbd://x", "nbd"),
                          ("null:", "null"), ("null:12x", "null")):
         reason = refused_by_the_hook(t, daemon, target)
         assert word in reason, f"{target!r}: {reason!r}"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """blkbackd: every operation, in every ABI, on every ring order and engine, with every byte compared."""
 
+from bedlib.fault import Faults
 from bedlib.front import ERROR, OKAY, READ, WRITE, WRITE_BARRIER
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED
@@ -161,12 +162,20 @@ def the_ring_itself_as_data(t):
 
 @cases.add
 def read_only_disk(t):
-    disk = t.disk("blkbackd", mode="r")
+    """Writes are refused before they reach the storage."""
+    made = []
+
+    def make(path):
+        made.append(Faults(t.bed, path))
+        return made[0].environment()
+
+    disk = t.disk("blkbackd", mode="r", faults=make)
     front = disk.connect()
     assert int(disk.vbd.get("info")) & 4, "VDISK_READONLY"
     assert front.read(16, 8) == disk.contents[16 * 512:24 * 512]
     for op in (WRITE, WRITE_BARRIER):
         assert front.write(0, b"n" * 4096, op) == ERROR
+    assert made[0].seen("read") == 1 and made[0].seen("write") == 0
     disk.check_image()
     front.close()
 

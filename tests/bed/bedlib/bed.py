@@ -108,11 +108,17 @@ class Bed:
             f.write("1")
         self.xenstored = self.spawn([find_program(*XENSTORED), "-N"], "xenstored.log",
                                     env={"LD_PRELOAD": f"{self.lib_dir}/libbed_xenstored.so"})
-        self.wait_for(lambda: os.path.exists(self.socket), "xenstored's socket", self.xenstored)
-        self.xs = XenStore(self.socket)
+        self.wait_for(self._xenstored_listens, "xenstored", self.xenstored)
         self.xs.write("/tool/xenstored", "")
         self.xs.write("/local/domain/0/domid", "0")
         self.xs.write("/local/domain/0/name", "Domain-0")
+
+    def _xenstored_listens(self):
+        try:
+            self.xs = XenStore(self.socket)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def __enter__(self):
         return self
@@ -132,7 +138,7 @@ class Bed:
         """Starts a process of the bed, its output going to a file of the bed's folder."""
         with open(f"{self.dir}/{log}", "ab") as out:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                       env=self.environment(env), **options)
+                                       env=self.environment(env), preexec_fn=die_with_parent, **options)
         process.log = f"{self.dir}/{log}"
         self.processes.append(process)
         return process
@@ -205,6 +211,11 @@ class Bed:
             print(f"kept: {self.dir}")
             return
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def die_with_parent():
+    """In a new process: a test that is killed leaves no daemons behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def tail(path, lines=30):

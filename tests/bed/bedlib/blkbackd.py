@@ -27,7 +27,7 @@ class Blkbackd:
     backend_class = "vbd"
 
     def __init__(self, bed, bin_dir, env=None, claim="script", script=True, uid_base=None,
-                 attach_timeout=30, hook="block-blkbackd", **disk):
+                 attach_timeout=30, hook="block-blkbackd", log_level="debug", **disk):
         """disk: keys of the [disk] section, with _ for -."""
         self.bed, self.bin, self.script, self.threads = bed, os.path.abspath(bin_dir), script, []
         self.hook = hook
@@ -42,7 +42,7 @@ class Blkbackd:
         if uid_base is None:
             uid_base = 1900000000 if os.geteuid() == 0 else 0
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(f"[daemon]\nclaim = {claim}\nlog-level = debug\nrun-dir = {self.dir}\n"
+            f.write(f"[daemon]\nclaim = {claim}\nlog-level = {log_level}\nrun-dir = {self.dir}\n"
                     f"state-dir = {self.dir}/state\ncontrol-socket = {self.socket}\ndisks-dir = {self.dir}/disks.d\n"
                     f"hook = {hook}\nattach-timeout = {attach_timeout}\n[worker]\nuid-base = {uid_base}\n[disk]\n")
             for key, value in disk.items():

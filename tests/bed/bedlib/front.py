@@ -149,8 +149,11 @@ class Frontend:
         """The next response, checked; None when there is none in time."""
         response = native.Response()
         if not self.lib.front_take(self.queue, ctypes.byref(response)):
-            if not self.lib.front_wait(self.queue, max(1, int(timeout * 1000))):
+            there = self.lib.front_wait(self.queue, max(1, int(timeout * 1000)))
+            if there == 0:
                 return None
+            if there < 0 and timeout > 1:
+                raise Wrong("no event came for a response")
             self.lib.front_take(self.queue, ctypes.byref(response))
         ops = self.in_flight.get(response.id)
         if not ops:

@@ -7,6 +7,7 @@ Output: one line a case ("ok NAME", "skip NAME: why", "not ok NAME: why"); exit 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from .qdisk import Qdisk
 from .vbd import XVDA, Vbd
 
 MIB = 1 << 20
+LONGEST_CASE = 180  # seconds
 
 
 class Skip(Exception):
@@ -156,6 +158,7 @@ class Cases:
         group = os.path.basename(sys.argv[0]).removeprefix("test_").removesuffix(".py")
         chosen = [c for c in self.cases if any(o in c[0] for o in options.only)
                   or not options.only and (options.long or c[0] not in self.only_long)]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         counts = {"ok": 0, "skip": 0, "not ok": 0}
         for name, function in chosen:
             start = time.monotonic()
@@ -167,12 +170,18 @@ class Cases:
         sys.exit(1 if counts["not ok"] else 77 if not counts["ok"] else 0)
 
 
+def too_long(*_):
+    raise TimeoutError(f"the case took longer than {LONGEST_CASE} s")
+
+
 def run_apart(function, options):
     """Runs a case in a process of its own, since a process has one bed. (verdict, why)"""
     with tempfile.TemporaryFile("w+") as report:
         pid = os.fork()
         if pid == 0:
-            verdict, why = "not ok", "died"
+            verdict, why = "not ok", "ended from outside"
+            signal.signal(signal.SIGALRM, too_long)
+            signal.alarm(LONGEST_CASE)
             try:
                 verdict, why = run_case(function, options)
             finally:
@@ -180,7 +189,12 @@ def run_apart(function, options):
                 report.flush()
                 sys.stdout.flush()
                 os._exit(0)
-        os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)
+        except SystemExit:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            raise
         report.seek(0)
         verdict, _, why = report.read().partition("\n")
         return verdict or "not ok", why if verdict else "the test itself crashed"

@@ -23,7 +23,11 @@ class XenStore:
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(path)
+        try:
+            self.sock.connect(path)
+        except OSError:
+            self.sock.close()
+            raise
         self.lock = threading.RLock()
         self.events = []
         self.next_id = 1

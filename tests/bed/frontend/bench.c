@@ -157,7 +157,7 @@ static int measure(struct run *r)
         issue(r, i, start);
     front_push(r->q);
     while (r->busy) {
-        if (!front_wait(r->q, 10000))
+        if (front_wait(r->q, 10000) <= 0)
             return -ETIMEDOUT;
         reap(r);
     }

@@ -287,8 +287,14 @@ static int turn(struct run *r)
             put |= issue(r, i);
     if (put)
         front_push(r->q);
-    if (r->busy && front_wait(r->q, r->e->timeout_ms) == 0)
-        return complain(r, "no response in time, in flight", NULL, r->busy);
+    if (r->busy) {
+        int there = front_wait(r->q, r->e->timeout_ms);
+
+        if (there == 0)
+            return complain(r, "no response in time, in flight", NULL, r->busy);
+        if (there < 0)
+            return complain(r, "no event for a response, in flight", NULL, r->busy);
+    }
     return reap(r);
 }
 

@@ -100,7 +100,8 @@ int front_push(struct front_queue *q);
 int front_notify(struct front_queue *q);
 /* 1 and the response, or 0. */
 int front_take(struct front_queue *q, struct front_response *response);
-/* Waits for an event when there is no response: 1 there is one, 0 time-out. */
+/* Waits for an event when there is no response: 1 there is one, 0 none in time; -ETIME: there is
+ * one, but no event came. */
 int front_wait(struct front_queue *q, uint32_t timeout_ms);
 uint32_t front_queue_domid(const struct front_queue *q);
 uint32_t front_queue_backend(const struct front_queue *q);

@@ -216,7 +216,7 @@ int front_wait(struct front_queue *q, uint32_t timeout_ms)
         if (read(q->fd, &port, sizeof(port)) != sizeof(port)) {
             if (errno == EINTR)
                 continue;
-            return response_there(q);
+            return response_there(q) ? -ETIME : 0;
         }
         hv_evt_unmask(q->hv, q->fd, (uint16_t)q->domid, port);
     }
