@@ -31,9 +31,10 @@ struct slow {
     int event;
     struct list collected; /* since the last commit; the loop's alone */
     pthread_t thread;
-    pthread_cond_t work;
+    pthread_cond_t changed;
     pthread_mutex_t lock; /* of everything below, and of the eventfd's value */
-    struct list todo;     /* in turns: after each system call an I/O goes to the end */
+    bool running;
+    struct list todo; /* in turns: after each system call an I/O goes to the end */
     struct list over;
     bool stop;
 };
@@ -89,12 +90,14 @@ static void *run(void *context)
     /* A thread's own, and the process may give up its privileges only after this one was made. */
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     pthread_mutex_lock(&slow->lock);
+    slow->running = true;
+    pthread_cond_signal(&slow->changed);
     while (!slow->stop) {
         struct io *io = NULL;
         bool over = false;
 
         if (!slow->todo.first) {
-            pthread_cond_wait(&slow->work, &slow->lock);
+            pthread_cond_wait(&slow->changed, &slow->lock);
             continue;
         }
         io = list_pop(&slow->todo);
@@ -110,7 +113,11 @@ static void *run(void *context)
     return NULL;
 }
 
-/* Signals are for the loop's thread: this one is made with all of them blocked. */
+/*
+ * Signals are for the loop's thread: this one is made with all of them blocked. It is waited for
+ * until what it does at its start is over, since the process may be confined next to calls that
+ * that is not among.
+ */
 static int start_thread(struct slow *slow)
 {
     pthread_attr_t attributes;
@@ -126,13 +133,19 @@ static int start_thread(struct slow *slow)
     error = pthread_create(&slow->thread, &attributes, run, slow);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&attributes);
-    return -error;
+    if (error)
+        return -error;
+    pthread_mutex_lock(&slow->lock);
+    while (!slow->running)
+        pthread_cond_wait(&slow->changed, &slow->lock);
+    pthread_mutex_unlock(&slow->lock);
+    return 0;
 }
 
 static void release(struct slow *slow)
 {
     (void)close(slow->event);
-    (void)pthread_cond_destroy(&slow->work);
+    (void)pthread_cond_destroy(&slow->changed);
     (void)pthread_mutex_destroy(&slow->lock);
     free(slow);
 }
@@ -160,7 +173,7 @@ static int slow_create(unsigned depth, struct engine **out)
     list_init(&slow->todo);
     list_init(&slow->over);
     (void)pthread_mutex_init(&slow->lock, NULL);
-    (void)pthread_cond_init(&slow->work, NULL);
+    (void)pthread_cond_init(&slow->changed, NULL);
     error = start_thread(slow);
     if (error) {
         release(slow);
@@ -194,7 +207,7 @@ static int slow_commit(struct engine *engine)
         return 0;
     pthread_mutex_lock(&slow->lock);
     list_move(&slow->collected, &slow->todo);
-    pthread_cond_signal(&slow->work);
+    pthread_cond_signal(&slow->changed);
     pthread_mutex_unlock(&slow->lock);
     return 0;
 }
@@ -236,7 +249,7 @@ static void slow_destroy(struct engine *engine)
 
     pthread_mutex_lock(&slow->lock);
     slow->stop = true;
-    pthread_cond_signal(&slow->work);
+    pthread_cond_signal(&slow->changed);
     pthread_mutex_unlock(&slow->lock);
     (void)pthread_join(slow->thread, NULL);
     release(slow);

@@ -37,9 +37,17 @@ void write_reaches_the_image(void **state);
 void first_and_last_sector(void **state);
 void vectors(void **state);
 void more_entries_than_the_kernel_takes(void **state);
+void merged_requests(void **state);
 void many_in_flight(void **state);
 void submission_from_a_completion(void **state);
 void mixed_batch(void **state);
+
+/* conformance_discard.c */
+void discard_gives_space_back(void **state);
+void discard_of_whole_granules_only(void **state);
+void discard_among_other_io(void **state);
+void discard_refusals(void **state);
+void discard_is_forgotten(void **state);
 
 /* conformance_refusals.c */
 void unaligned_is_refused(void **state);

@@ -117,6 +117,51 @@ void more_entries_than_the_kernel_takes(void **state)
     free(data);
 }
 
+/* As many segments as a request or several merged ones can have, each in a page of its own. */
+void merged_requests(void **state)
+{
+    struct subject *s = subject_of(state);
+    enum { ENTRIES = 512 };
+    static struct iovec iov[ENTRIES];
+    char *data = memory((size_t)ENTRIES * 2 * PAGE);
+    char *flat = memory((size_t)ENTRIES * PAGE);
+    size_t length = 0;
+    struct test_io t;
+
+    fill_pattern(data, (size_t)ENTRIES * 2 * PAGE, 14);
+    for (size_t i = 0; i < ENTRIES; i++) {
+        /* Whole pages, and a part of one here and there, as at the ends of requests. */
+        size_t bytes = i % 100 == 99 ? s->sector : PAGE;
+
+        iov[i] = (struct iovec){data + (ENTRIES - 1 - i) * 2 * PAGE, bytes};
+        memcpy(flat + length, iov[i].iov_base, bytes);
+        length += bytes;
+    }
+    assert_true(length > MIB);
+    test_io_set_vector(&t, IO_WRITE, 9 * s->sector, iov, ENTRIES);
+    assert_int_equal(run_io(s->store, &s->engines, &t), 0);
+    expect_read(s, 9 * s->sector, flat, length);
+
+    memset(data, 0x55, (size_t)ENTRIES * 2 * PAGE);
+    for (size_t i = 0; i < ENTRIES; i++)
+        iov[i] =
+            (struct iovec){data + (ENTRIES - 1 - i) * 2 * PAGE, i % 100 == 99 ? s->sector : PAGE};
+    test_io_set_vector(&t, IO_READ, 9 * s->sector, iov, ENTRIES);
+    assert_int_equal(run_io(s->store, &s->engines, &t), 0);
+    length = 0;
+    for (size_t i = 0; i < ENTRIES; i++) {
+        const char *place = data + (ENTRIES - 1 - i) * 2 * PAGE;
+        size_t bytes = i % 100 == 99 ? s->sector : PAGE;
+
+        if (s->kind != IMAGE_NULL)
+            assert_memory_equal(place, flat + length, bytes);
+        assert_int_equal((unsigned char)place[bytes], 0x55); /* nothing beyond the entry */
+        length += bytes;
+    }
+    free(data);
+    free(flat);
+}
+
 /* Submits reads of `buffers` until BUSY or `most`; returns how many were queued. */
 static unsigned submit_reads(struct subject *s, struct test_io *ios, char *buffers, unsigned most)
 {

@@ -141,6 +141,18 @@ void image_poke(const struct test_image *image, uint64_t offset, const void *buf
     close(fd);
 }
 
+uint64_t image_allocated(const struct test_image *image)
+{
+    struct stat status;
+    int fd = open(image->path, O_RDONLY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(fstat(fd, &status), 0);
+    close(fd);
+    return (uint64_t)status.st_blocks * 512;
+}
+
 char *memory(size_t length)
 {
     char *buffer = aligned_alloc(4096, (length + 4095) / 4096 * 4096);
@@ -184,6 +196,12 @@ void test_io_set(struct test_io *t, enum io_operation operation, uint64_t offset
     t->io.iov = &t->single;
 }
 
+void test_io_set_discard(struct test_io *t, uint64_t offset, uint64_t length)
+{
+    test_io_set_vector(t, IO_DISCARD, offset, NULL, 0);
+    t->io.length = length;
+}
+
 void engine_wait(const struct engine *engine)
 {
     struct pollfd event = {.fd = engine->ops->event_fd(engine), .events = POLLIN};
@@ -211,6 +229,8 @@ void settle(const struct engine_set *engines)
         engine_drain(engines->uring);
     if (engines->aio)
         engine_drain(engines->aio);
+    if (engines->slow)
+        engine_drain(engines->slow);
 }
 
 int run_io(struct store *store, const struct engine_set *engines, struct test_io *t)
@@ -232,5 +252,14 @@ int run_simple(struct store *store, const struct engine_set *engines, enum io_op
     struct test_io t;
 
     test_io_set(&t, operation, offset, buffer, length);
+    return run_io(store, engines, &t);
+}
+
+int run_discard(struct store *store, const struct engine_set *engines, uint64_t offset,
+                uint64_t length)
+{
+    struct test_io t;
+
+    test_io_set_discard(&t, offset, length);
     return run_io(store, engines, &t);
 }

@@ -52,6 +52,9 @@ int image_open(const struct test_image *image, int flags);
 void image_peek(const struct test_image *image, uint64_t offset, void *buffer, size_t length);
 void image_poke(const struct test_image *image, uint64_t offset, const void *buffer, size_t length);
 
+/* Bytes that the file takes on its file system; for a device, of the file behind it. */
+uint64_t image_allocated(const struct test_image *image);
+
 /* Page-aligned memory, freed with free(). */
 char *memory(size_t length);
 /* Fills with bytes that depend on their place and on `seed`, so that swapped and shifted blocks are
@@ -70,6 +73,8 @@ void test_io_set(struct test_io *t, enum io_operation operation, uint64_t offset
 void test_io_set_vector(struct test_io *t, enum io_operation operation, uint64_t offset,
                         struct iovec *iov, unsigned count);
 
+void test_io_set_discard(struct test_io *t, uint64_t offset, uint64_t length);
+
 /* Waits for the engine's event descriptor, as a loop would; fails the test after 10 s. */
 void engine_wait(const struct engine *engine);
 /* Waits and reaps until nothing is in flight in `engine`. */
@@ -78,6 +83,8 @@ void engine_drain(struct engine *engine);
 int run_io(struct store *store, const struct engine_set *engines, struct test_io *t);
 int run_simple(struct store *store, const struct engine_set *engines, enum io_operation operation,
                uint64_t offset, void *buffer, size_t length);
+int run_discard(struct store *store, const struct engine_set *engines, uint64_t offset,
+                uint64_t length);
 /* Commits and drains every engine of the set. */
 void settle(const struct engine_set *engines);
 

@@ -48,7 +48,11 @@ static int open_store(struct subject *s, bool read_only)
                                   .engines = &s->engines};
     const struct store_driver *driver = s->kind == IMAGE_NULL ? &store_null : &store_file;
     char why[128] = "";
-    int error = driver->open(&params, why, sizeof(why), &s->store);
+    int error = 0;
+
+    if (image_is_device(s->kind))
+        assert_int_equal(discard_limits_read(params.fd, &params.discard_limits), 0);
+    error = driver->open(&params, why, sizeof(why), &s->store);
 
     if (error) {
         print_error("%s\n", why);
@@ -93,6 +97,11 @@ static void capabilities(void **state)
     assert_true(caps->memory_alignment >= 1 && caps->memory_alignment <= 4096);
     assert_false(caps->read_only);
     assert_true(caps->flush);
+    /* ext4, xfs, tmpfs and loop devices on them all do. */
+    assert_true(caps->discard);
+    assert_false(caps->discard_secure);
+    assert_true(caps->discard_granularity >= caps->sector_size);
+    assert_true(caps->discard_alignment < caps->discard_granularity);
     assert_string_equal(caps->engine, s->kind == IMAGE_NULL ? "null" : s->ops->name);
     if (s->kind != IMAGE_NULL)
         assert_int_equal((fcntl(s->fd, F_GETFL) & O_DIRECT) != 0, caps->direct);
@@ -114,6 +123,8 @@ static void read_only(void **state)
 
     expect_read(s, PAGE, data, PAGE);
     assert_int_equal(run_simple(s->store, &s->engines, IO_WRITE, PAGE, found, PAGE), -EROFS);
+    assert_false(s->store->caps.discard);
+    assert_int_equal(run_discard(s->store, &s->engines, 0, IMAGE_SIZE), -EROFS);
     assert_int_equal(run_simple(s->store, &s->engines, IO_FLUSH, 0, NULL, 0), 0);
     if (s->kind != IMAGE_NULL) {
         image_peek(&s->image, PAGE, found, PAGE);
@@ -147,6 +158,11 @@ static bool stores_bytes(enum image_kind kind)
     return kind != IMAGE_NULL;
 }
 
+static bool stores_no_bytes(enum image_kind kind)
+{
+    return kind == IMAGE_NULL;
+}
+
 static bool has_small_sectors(enum image_kind kind)
 {
     return kind != IMAGE_DIRECT_4K && kind != IMAGE_LOOP_4K;
@@ -168,6 +184,12 @@ static const struct {
     {"first_and_last_sector", first_and_last_sector, always},
     {"vectors", vectors, always},
     {"more_entries_than_the_kernel_takes", more_entries_than_the_kernel_takes, has_small_sectors},
+    {"merged_requests", merged_requests, always},
+    {"discard_gives_space_back", discard_gives_space_back, stores_bytes},
+    {"discard_of_whole_granules_only", discard_of_whole_granules_only, stores_bytes},
+    {"discard_among_other_io", discard_among_other_io, stores_bytes},
+    {"discard_refusals", discard_refusals, always},
+    {"discard_is_forgotten", discard_is_forgotten, stores_no_bytes},
     {"many_in_flight", many_in_flight, always},
     {"submission_from_a_completion", submission_from_a_completion, always},
     {"mixed_batch", mixed_batch, always},
