@@ -4,7 +4,8 @@
  * all its vbds, so that one system call submits the I/O of a whole turn.
  *
  * Every engine loops over short transfers (no progress within the advertised size is -EIO, never
- * zero-filled) and retries EINTR and EAGAIN itself.
+ * zero-filled) and retries EINTR and EAGAIN itself. A discard, readied by the store, is taken by
+ * the uring engine for files and by the slow one; the others answer -ENOTSUP.
  */
 #ifndef BLKBACK_ENGINE_H
 #define BLKBACK_ENGINE_H

@@ -5,21 +5,33 @@
  * the broker treats all content from a worker as an attacker's. The worker finds its end of the
  * socket at descriptor WORKER_SOCKET_FD.
  *
- * Dialogue:
- *   worker → broker  READY                         sealed, may be given vbds
- *   broker → worker  OPEN_STORE + image, slab      (null store: slab only)
- *   worker → broker  STORE_OPENED (caps) | STORE_FAILED
- *   broker → worker  CONNECT_QUEUE + event channel, once per queue
- *   worker → broker  QUEUE_CONNECTED | QUEUE_FAILED
- *   broker → worker  DISCONNECT                    all queues of the vbd
- *   worker → broker  DISCONNECTED                  ring unmapped, event channel closed
- *   worker → broker  DRAINED                       and no I/O of it in flight either
- *   broker → worker  CLOSE_STORE                   implies DISCONNECT; no answers but the next
- *   worker → broker  STORE_CLOSED                  descriptors closed, nothing in flight
- *   worker → broker  RING_BROKEN                   the frontend broke the ring: nothing more is
- * consumed worker → broker  STORE_ALERT                   the store failed in a way the operator
- * must know Each message names its vbd by a number that the broker chose and does not use again in
- * this worker's life.
+ * The messages and what is sent with them; W is the worker, B the broker:
+ *
+ *     W READY               sealed, may be given vbds
+ *     B OPEN_STORE          image and slab; without an image the slab alone
+ *     W STORE_OPENED        its capabilities
+ *     W STORE_FAILED        the reason
+ *     B CONNECT_QUEUE       event channel; once for each queue
+ *     W QUEUE_CONNECTED     the queue's index
+ *     W QUEUE_FAILED        the reason
+ *     B DISCONNECT          all queues of the vbd
+ *     W DISCONNECTED        rings unmapped, event channels closed
+ *     W DRAINED             and no I/O of it in flight either
+ *     B CLOSE_STORE         implies DISCONNECT; no answers but the next
+ *     W STORE_CLOSED        descriptors closed, nothing in flight
+ *     W RING_BROKEN         the frontend broke its ring, which is served no more
+ *     W STORE_ALERT         the store failed in a way the operator must know
+ *     B CHANGE_STORE        as OPEN_STORE, without a slab; rings may be connected: I/O in flight
+ *                           is finished on the old store, then the new one takes its place
+ *     W STORE_CHANGED       its capabilities; or STORE_FAILED, and the old one stays
+ *     B REFRESH_SIZE        look whether the image has grown
+ *     W SIZE                the capabilities; `error` is -ERANGE if it is smaller than before,
+ *                           which changes nothing
+ *     B GRANT_BUDGET        in place of `vbd`: granted pages that all vbds of the worker may keep
+ *                           mapped together
+ *
+ * Each message names its vbd by a number that the broker chose and does not use again in this
+ * worker's life.
  */
 #ifndef BLKBACK_WORKER_PROTOCOL_H
 #define BLKBACK_WORKER_PROTOCOL_H
@@ -31,7 +43,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 1U
+#define WORKER_PROTOCOL_VERSION 2U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -49,10 +61,19 @@ enum worker_message_type {
     WORKER_STORE_CLOSED,
     WORKER_RING_BROKEN,
     WORKER_STORE_ALERT,
+    WORKER_CHANGE_STORE,
+    WORKER_STORE_CHANGED,
+    WORKER_REFRESH_SIZE,
+    WORKER_SIZE,
+    WORKER_GRANT_BUDGET,
     WORKER_MESSAGE_TYPES
 };
 
-enum worker_store_kind { WORKER_STORE_NULL = 0, WORKER_STORE_FILE = 1 /* and block devices */ };
+enum worker_store_kind {
+    WORKER_STORE_NULL = 0,
+    WORKER_STORE_FILE = 1, /* and block devices */
+    WORKER_STORE_EMPTY = 2 /* a drive without a medium */
+};
 enum worker_engine {
     WORKER_ENGINE_AUTO = 0,
     WORKER_ENGINE_URING,
@@ -70,7 +91,13 @@ struct worker_open_store {
     uint32_t sector_size; /* wanted, bytes; 0: the device's own, 512 for files */
     uint32_t fence;       /* 1: take the fence lock on the image before the first I/O */
     uint64_t size;        /* of a null store, bytes */
-    char vdev[32];        /* for log lines */
+    uint32_t discard;     /* 1: discards may be offered */
+    uint32_t
+        discard_granularity; /* block devices: struct discard_limits, which only the broker can */
+    uint32_t discard_alignment; /* read */
+    uint32_t pad;
+    uint64_t discard_max_bytes;
+    char vdev[32]; /* for log lines */
 };
 
 struct worker_store_opened {
@@ -80,6 +107,10 @@ struct worker_store_opened {
     uint32_t read_only;
     uint32_t flush; /* 1: can make written data stable */
     uint32_t direct;
+    uint32_t discard; /* 1: DISCARD is served; then the next three hold */
+    uint32_t discard_secure;
+    uint32_t discard_granularity; /* bytes */
+    uint32_t discard_alignment;   /* bytes */
     char engine[16];
 };
 
@@ -89,8 +120,10 @@ struct worker_connect_queue {
     uint32_t abi;        /* enum blkif_abi */
     uint32_t ring_order; /* 1 << ring_order pages */
     uint32_t max_requests;
-    uint32_t max_segments; /* per request */
-    uint32_t local_port;   /* bound on the attached event channel handle */
+    uint32_t max_segments; /* per request in the ring's slots; over 11: multi-block requests */
+    uint32_t max_indirect_segments; /* per indirect request; 0: not offered */
+    uint32_t persistent;            /* 1: the frontend keeps its grants, they may stay mapped */
+    uint32_t local_port;            /* bound on the attached event channel handle */
     uint32_t ring_refs[STATE_MAX_RING_PAGES];
 };
 

@@ -88,9 +88,12 @@ static void terminate_strings(struct worker_message *message)
 {
     switch ((enum worker_message_type)message->type) {
     case WORKER_OPEN_STORE:
+    case WORKER_CHANGE_STORE:
         message->u.open_store.vdev[sizeof(message->u.open_store.vdev) - 1] = '\0';
         break;
     case WORKER_STORE_OPENED:
+    case WORKER_STORE_CHANGED:
+    case WORKER_SIZE:
         message->u.store_opened.engine[sizeof(message->u.store_opened.engine) - 1] = '\0';
         break;
     case WORKER_STORE_FAILED:
@@ -107,6 +110,8 @@ static void terminate_strings(struct worker_message *message)
     case WORKER_DRAINED:
     case WORKER_CLOSE_STORE:
     case WORKER_STORE_CLOSED:
+    case WORKER_REFRESH_SIZE:
+    case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -110,6 +110,11 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_CONNECT_QUEUE:
     case WORKER_DISCONNECT:
     case WORKER_CLOSE_STORE:
+    case WORKER_CHANGE_STORE:
+    case WORKER_STORE_CHANGED:
+    case WORKER_REFRESH_SIZE:
+    case WORKER_SIZE:
+    case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -386,8 +386,9 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wante
                          error == -EPROTO ? "req_prod is out of range" : strerror(-error));
         return;
     }
-    const struct worker_message connected = worker_message(WORKER_QUEUE_CONNECTED, vbd->number);
+    struct worker_message connected = worker_message(WORKER_QUEUE_CONNECTED, vbd->number);
 
+    connected.u.connect_queue.queue = wanted->queue;
     worker_send(vbd->worker, &connected);
 }
 

@@ -155,6 +155,11 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     case WORKER_STORE_CLOSED:
     case WORKER_RING_BROKEN:
     case WORKER_STORE_ALERT:
+    case WORKER_CHANGE_STORE:
+    case WORKER_STORE_CHANGED:
+    case WORKER_REFRESH_SIZE:
+    case WORKER_SIZE:
+    case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -15,7 +15,7 @@ cases = Cases()
 
 WORKER = r'''
 import array, os, socket, struct, sys, time
-MAGIC, VERSION = 0x5742444b, 1
+MAGIC, VERSION = 0x5742444b, 2
 READY, STORE_OPENED, STORE_FAILED, QUEUE_CONNECTED, DISCONNECTED, DRAINED, STORE_CLOSED, RING_BROKEN = 1, 3, 4, 6, 9, 10, 12, 13
 link = socket.socket(fileno=3)
 
@@ -23,7 +23,7 @@ def message(kind, vbd=0, error=0, body=b"", magic=MAGIC, version=VERSION):
     return struct.pack("=IHHIi256s", magic, version, kind, vbd, error, body)
 
 def opened(size=1 << 20, sector=512, physical=512, read_only=0, engine=b"aio"):
-    return struct.pack("=QIIIII16s", size, sector, physical, read_only, 1, 0, engine)
+    return struct.pack("=QIIIIIIIII16s", size, sector, physical, read_only, 1, 0, 0, 0, 0, 0, engine)
 
 def say(*what, fds=()):
     link.sendmsg([message(*what)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
