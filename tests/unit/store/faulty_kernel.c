@@ -66,6 +66,30 @@ static size_t shortened(size_t length)
     return kernel.at_most && kernel.at_most < length ? kernel.at_most : length;
 }
 
+/* A copy of a vector as long as an attempt may be, ending within an entry if need be. Kernels take
+ * their own when it is submitted, so it has to last no longer. */
+static struct iovec *shortened_vector(const struct iovec *iov, unsigned *count)
+{
+    static struct iovec room[8192];
+    static unsigned used;
+    struct iovec *copy = NULL;
+    size_t left = kernel.at_most;
+    unsigned taken = 0;
+
+    if (used + *count > sizeof(room) / sizeof(room[0]))
+        used = 0;
+    copy = room + used;
+    while (taken < *count && left > 0) {
+        copy[taken] = iov[taken];
+        if (copy[taken].iov_len > left)
+            copy[taken].iov_len = left;
+        left -= copy[taken++].iov_len;
+    }
+    used += taken;
+    *count = taken;
+    return copy;
+}
+
 int __wrap_fdatasync(int fd)
 {
     kernel.syncs++;
@@ -82,8 +106,12 @@ ssize_t __wrap_preadv(int fd, const struct iovec *iov, int count, off_t offset)
         errno = -kernel.error;
         return -1;
     }
-    if (kernel.at_most)
-        return pread(fd, iov->iov_base, shortened(iov->iov_len), offset);
+    if (kernel.at_most) {
+        unsigned entries = (unsigned)count;
+
+        iov = shortened_vector(iov, &entries);
+        count = (int)entries;
+    }
     return __real_preadv(fd, iov, count, offset);
 }
 
@@ -93,8 +121,12 @@ ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int count, off_t offset)
         errno = -kernel.error;
         return -1;
     }
-    if (kernel.at_most)
-        return pwrite(fd, iov->iov_base, shortened(iov->iov_len), offset);
+    if (kernel.at_most) {
+        unsigned entries = (unsigned)count;
+
+        iov = shortened_vector(iov, &entries);
+        count = (int)entries;
+    }
     return __real_pwritev(fd, iov, count, offset);
 }
 
@@ -105,13 +137,12 @@ int __wrap_io_setup(int depth, io_context_t *context)
 
 static void shorten_iocb(struct iocb *iocb)
 {
-    const struct iovec *iov = iocb->u.c.buf;
+    unsigned count = (unsigned)iocb->u.c.nbytes;
 
     if (iocb->aio_lio_opcode != IO_CMD_PREADV && iocb->aio_lio_opcode != IO_CMD_PWRITEV)
         return;
-    iocb->aio_lio_opcode = iocb->aio_lio_opcode == IO_CMD_PREADV ? IO_CMD_PREAD : IO_CMD_PWRITE;
-    iocb->u.c.buf = iov->iov_base;
-    iocb->u.c.nbytes = shortened(iov->iov_len);
+    iocb->u.c.buf = shortened_vector(iocb->u.c.buf, &count);
+    iocb->u.c.nbytes = count;
 }
 
 int __wrap_io_submit(io_context_t context, long count, struct iocb *iocbs[])
@@ -174,11 +205,10 @@ struct io_uring_probe *__wrap_io_uring_get_probe_ring(struct io_uring *ring)
 static void shorten_sqe(struct io_uring_sqe *sqe)
 {
     if (sqe->opcode == IORING_OP_READV || sqe->opcode == IORING_OP_WRITEV) {
-        const struct iovec *iov = (const struct iovec *)(uintptr_t)sqe->addr;
+        unsigned count = sqe->len;
 
-        sqe->opcode = sqe->opcode == IORING_OP_READV ? IORING_OP_READ : IORING_OP_WRITE;
-        sqe->addr = (uintptr_t)iov->iov_base;
-        sqe->len = (unsigned)iov->iov_len;
+        sqe->addr = (uintptr_t)shortened_vector((const struct iovec *)(uintptr_t)sqe->addr, &count);
+        sqe->len = count;
     }
     if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE)
         sqe->len = (unsigned)shortened(sqe->len);

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define GRANULE ((uint64_t)4096)
+
 /* The names are the linker's. */
 /* NOLINTBEGIN(bugprone-reserved-identifier) */
 int __real_fallocate(int fd, int mode, off_t offset, off_t length);
@@ -111,12 +113,12 @@ static const struct {
     {1, 4096, 0, 0, 4096, 0},
     {1, 8191, 4096, 8192, 4096, 0},
     {512, 512, 512, 1024, 512, 0},
-    {512, 3 * 4096, 4096, 3 * 4096, 4096, 0},
+    {512, 3 * GRANULE, 4096, 3 * GRANULE, 4096, 0},
     {0, 100, 0, 0, 4096, 1024}, /* ends before the first granule begins */
     {0, 1024, 0, 0, 4096, 1024},
-    {0, 1024 + 4096, 1024, 1024 + 4096, 4096, 1024},
+    {0, 1024 + GRANULE, 1024, 1024 + GRANULE, 4096, 1024},
     {1024, 4095, 0, 0, 4096, 1024},
-    {1025, 2 * 4096, 5120, 5120 + 4096, 4096, 1024},
+    {1025, 2 * GRANULE, 5120, 5120 + GRANULE, 4096, 1024},
     {7, 5000, 1000, 5000, 1000, 0}, /* no power of two */
     {7, 5000, 300, 4300, 1000, 300},
     {UINT64_C(1) << 62, 4096, UINT64_C(1) << 62, (UINT64_C(1) << 62) + 4096, 4096, 0},
@@ -193,6 +195,28 @@ static void a_file_that_cannot(void **state)
     }
     punch_error = EFBIG; /* says something about the place only */
     assert_true(open_store()->discard);
+}
+
+/* Only two engines do it, and one of them files only: the others would hold up the loop. */
+static void engines_that_refuse(void **state)
+{
+    struct engine *const engines[] = {rig.engines.uring, rig.engines.aio, rig.engines.inline_};
+    struct discard_rules rules = {
+        .possible = true, .device = true, .granularity = 4096, .chunk = 4096};
+    struct test_io t;
+    (void)state;
+
+    make_image(IMAGE_LOOP, MIB);
+    for (unsigned i = 0; i < 3; i++) {
+        if (!engines[i])
+            continue;
+        test_io_set_discard(&t, 0, MIB);
+        assert_true(discard_prepare(&rules, &t.io));
+        assert_int_equal(engines[i]->ops->submit(engines[i], rig.params.fd, &t.io), IO_DONE);
+        assert_int_equal(t.io.result, -ENOTSUP);
+        assert_int_equal(engines[i]->in_flight, 0);
+    }
+    assert_false(destructive);
 }
 
 static void not_without_an_engine(void **state)
@@ -291,10 +315,9 @@ static void limits_of_what_is_no_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(rounded_inwards),      TEST(a_file_that_can),
-        TEST(a_file_that_cannot),   TEST(not_without_an_engine),
-        TEST(a_device_of_limits),   TEST(a_device_that_cannot),
-        TEST(a_device_that_erases), TEST(limits_of_what_is_no_device),
+        TEST(rounded_inwards),       TEST(a_file_that_can),      TEST(a_file_that_cannot),
+        TEST(not_without_an_engine), TEST(engines_that_refuse),  TEST(a_device_of_limits),
+        TEST(a_device_that_cannot),  TEST(a_device_that_erases), TEST(limits_of_what_is_no_device),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

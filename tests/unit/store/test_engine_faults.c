@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define DEPTH      8U
-#define IMAGE_SIZE (256 * (size_t)1024)
+#define IMAGE_SIZE (2 * MIB)
 #define PAGE       ((size_t)4096)
 
 /* An engine under test with a file to work on. */
@@ -124,6 +124,41 @@ static void short_transfers(void **state)
         kernel.at_most = at_most;
         expect_whole_transfers(rig);
     }
+}
+
+/* A merged request that the kernel cuts up, at borders of entries and within them. */
+static void short_transfers_of_many_entries(void **state)
+{
+    struct rig *rig = rig_of(state);
+    static const size_t pieces[] = {512,       PAGE - 512,     PAGE,   10000, 65536, 5 * PAGE + 100,
+                                    MIB - 512, MIB + 3 * PAGE, 4 * MIB};
+    enum { ENTRIES = 300 };
+    static struct iovec iov[ENTRIES];
+    char *data = memory(ENTRIES * PAGE);
+    char *found = memory(ENTRIES * PAGE);
+    struct test_io t;
+
+    for (unsigned p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
+        kernel.at_most = pieces[p];
+        kernel.attempts = 0;
+        fill_pattern(data, ENTRIES * PAGE, p);
+        for (size_t i = 0; i < ENTRIES; i++)
+            iov[i] = (struct iovec){data + i * PAGE, PAGE};
+        test_io_set_vector(&t, IO_WRITE, PAGE, iov, ENTRIES);
+        assert_int_equal(run(rig, &t), 0);
+        assert_int_equal(kernel.attempts, (ENTRIES * PAGE + pieces[p] - 1) / pieces[p]);
+        image_peek(&rig->image, PAGE, found, ENTRIES * PAGE);
+        assert_memory_equal(found, data, ENTRIES * PAGE);
+
+        memset(found, 0x55, ENTRIES * PAGE);
+        for (size_t i = 0; i < ENTRIES; i++)
+            iov[i] = (struct iovec){found + i * PAGE, PAGE};
+        test_io_set_vector(&t, IO_READ, PAGE, iov, ENTRIES);
+        assert_int_equal(run(rig, &t), 0);
+        assert_memory_equal(found, data, ENTRIES * PAGE);
+    }
+    free(data);
+    free(found);
 }
 
 static void interrupted_and_put_off(void **state)
@@ -421,6 +456,7 @@ static const struct {
     unsigned engines;
 } suite[] = {
     {"short_transfers", short_transfers, ALL},
+    {"short_transfers_of_many_entries", short_transfers_of_many_entries, ALL},
     {"interrupted_and_put_off", interrupted_and_put_off, ALL},
     {"errors_are_passed_on", errors_are_passed_on, ALL},
     {"bad_descriptor_fails_alone", bad_descriptor_fails_alone, ALL},

@@ -17,6 +17,7 @@
 
 #define DEPTH     4U
 #define CHUNK     ((uint64_t)8192)
+#define GRANULE   ((uint64_t)4096)
 #define CALLS_MAX 64U
 
 /* The names are the linker's. */
@@ -167,7 +168,7 @@ static void devices_are_told(void **state)
     struct test_io t;
     (void)state;
 
-    prepare(&t, &device_rules, 0, 1024 + 3 * 4096);
+    prepare(&t, &device_rules, 0, 1024 + 3 * GRANULE);
     assert_int_equal(run(&t), 0);
     assert_int_equal(kernel.count, 2);
     expect_call(0, BLKDISCARD, 1024, CHUNK);
@@ -180,13 +181,13 @@ static void secure_is_not_rounded(void **state)
     struct test_io t;
     (void)state;
 
-    test_io_set_discard(&t, 512, 3 * 4096);
+    test_io_set_discard(&t, 512, 3 * GRANULE);
     t.io.secure = true;
     assert_true(discard_prepare(&device_rules, &t.io));
     assert_int_equal(run(&t), 0);
     assert_int_equal(kernel.count, 2);
     expect_call(0, BLKSECDISCARD, 512, 1024 + 4096 - 512);
-    expect_call(1, BLKSECDISCARD, 1024 + 4096, 2 * 4096 - 512);
+    expect_call(1, BLKSECDISCARD, 1024 + 4096, 2 * GRANULE - 512);
 }
 
 static void slow_calls_hold_up_nobody(void **state)
@@ -196,7 +197,7 @@ static void slow_calls_hold_up_nobody(void **state)
 
     kernel.held = true;
     for (unsigned i = 0; i < 2; i++) {
-        prepare(&ios[i], &file_rules, i * 4096, 4096);
+        prepare(&ios[i], &file_rules, i * GRANULE, GRANULE);
         submit(&ios[i]);
         assert_int_equal(engine_slow.commit(engine), 0);
     }
@@ -240,14 +241,14 @@ static void long_ones_take_turns(void **state)
     (void)state;
 
     for (unsigned i = 0; i < 2; i++) {
-        prepare(&ios[i], &file_rules, i * 100 * CHUNK, 3 * CHUNK);
+        prepare(&ios[i], &file_rules, CHUNK * i * 100, 3 * CHUNK);
         submit(&ios[i]);
     }
     assert_int_equal(engine_slow.commit(engine), 0);
     engine_drain(engine);
     assert_int_equal(kernel.count, 6);
     for (unsigned i = 0; i < 6; i++)
-        expect_call(i, 0, (i % 2) * 100 * CHUNK + (i / 2) * CHUNK, CHUNK);
+        expect_call(i, 0, CHUNK * (i % 2) * 100 + CHUNK * (i / 2), CHUNK);
 }
 
 static void depth_is_a_limit(void **state)
@@ -348,7 +349,7 @@ static void destroyed_with_io_in_flight(void **state)
 
     kernel.held = true;
     for (unsigned i = 0; i < DEPTH; i++) {
-        prepare(&ios[i], &file_rules, i * 10 * CHUNK, 3 * CHUNK);
+        prepare(&ios[i], &file_rules, CHUNK * i * 10, 3 * CHUNK);
         submit(&ios[i]);
         if (i < DEPTH - 1)
             assert_int_equal(engine_slow.commit(engine), 0);
