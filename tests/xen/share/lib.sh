@@ -306,11 +306,27 @@ expect_clean() {
     done
 }
 
+# After a failure: what somebody who looks for the reason wants, into /share/failed/CASE.
+gather_evidence() {
+    local folder=/share/failed/$CASE name
+    mkdir -p "$folder"
+    xenstore-ls -f >"$folder/xenstore"
+    xl list -l >"$folder/domains" 2>&1
+    xl dmesg >"$folder/xl-dmesg"
+    dmesg >"$folder/dmesg"
+    [ ! -s "$RUN/pid" ] || timeout 5 blkbackctl status --json >"$folder/status.json" 2>&1
+    for name in $(domains); do
+        (guest_begin "$name" 'dmesg | tail -n 60; ps; cat /proc/interrupts' && guest_end "$name" 5) >"$folder/guest-$name-state" 2>&1
+    done
+    cp /share/console/* "$LOG" "$folder/" 2>/dev/null
+}
+
 # Runs when the case ends, however it ends; what it finds changes a success into a failure.
 case_end() {
     local status=$? name
     trap - EXIT
     set +e
+    case $status in 0 | 77) ;; *) gather_evidence ;; esac
     for name in $(domains); do xl destroy "$name"; done
     (expect_clean) || { [ $status -ne 0 ] || status=1; }
     (stop_blkbackd) || { [ $status -ne 0 ] || status=1; }
