@@ -19,8 +19,8 @@ class _Control(ctypes.Structure):
 
 
 class Entry:
-    """An operation in the log: start is when it was handed over, end when its completion was seen (positions in the log,
-    end None while in flight)."""
+    """An operation in the log: start is when it was handed over, end when its completion was seen (positions in the
+    log, end None while in flight)."""
 
     def __init__(self, start, kind, offset, length):
         self.start, self.end, self.result = start, None, None
