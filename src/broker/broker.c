@@ -222,7 +222,7 @@ int broker_reload(struct broker *broker, char *why)
         strcmp(config.state_dir, old->state_dir) != 0 ||
         strcmp(config.control_socket, old->control_socket) != 0) {
         return explain(why, -EINVAL,
-                       "run_dir, state_dir and control_socket can't change while "
+                       "run-dir, state-dir and control-socket can't change while "
                        "blkbackd runs; nothing was changed");
     }
     broker->config = config;

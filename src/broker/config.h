@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CONFIG_PATH_MAX 512U
 #define CONFIG_WHY_MAX  1024U
@@ -60,5 +61,12 @@ int config_load(const char *path, char *why, struct config *out);
 /* Reads disks_dir/NAME.conf over the global options. Returns as config_load(). */
 int config_load_disk(const struct config *config, const char *name, char *why,
                      struct disk_config *out);
+
+/*
+ * Reads every file NAME.conf of disks_dir and writes a line for each that is wrong to `out`; a
+ * folder that isn't there has none. Returns 0 with the number of wrong ones, or -errno when the
+ * folder can't be read, which is written too.
+ */
+int config_check_disks(const struct config *config, FILE *out, unsigned *wrong);
 
 #endif

@@ -154,6 +154,22 @@ static int run(const struct options *options, const struct config *config)
     return EXIT_SUCCESS;
 }
 
+/* Everything that is wrong is said, one line each, and then how much it was. */
+static int check_config(const struct options *options, const struct config *config)
+{
+    unsigned wrong = 0;
+
+    if (config_check_disks(config, stderr, &wrong) != 0)
+        return EXIT_FAILURE;
+    if (wrong > 0) {
+        fprintf(stderr, "%s: no errors; errors in %u of the files in %s\n", options->config_path,
+                wrong, config->disks_dir);
+        return EXIT_FAILURE;
+    }
+    printf("%s: no errors, nor in %s\n", options->config_path, config->disks_dir);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.config_path = BLKBACKD_CONFIG_FILE};
@@ -171,10 +187,8 @@ int main(int argc, char **argv)
         log_error("%s", why);
         return EXIT_FAILURE;
     }
-    if (options.check_config) {
-        printf("%s: no errors\n", options.config_path);
-        return EXIT_SUCCESS;
-    }
+    if (options.check_config)
+        return check_config(&options, &config);
     log_set_level(config.log_level);
     umask(077);
     if (lock_run_dir(&config) < 0)

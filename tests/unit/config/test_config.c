@@ -237,6 +237,43 @@ static void a_huge_file_is_refused(void **state)
     test_folder_remove(folder);
 }
 
+/* All that are wrong are told, not only the first; what is no NAME.conf is left alone. */
+static void every_file_of_disks_d_is_checked(void **state)
+{
+    struct config config = {.disk = {.engine = WORKER_ENGINE_AUTO}};
+    char path[TEST_PATH_MAX];
+    char *text = NULL;
+    size_t size = 0;
+    unsigned wrong = 99;
+
+    (void)state;
+    test_folder_make(config.disks_dir);
+    test_file_write(test_path(config.disks_dir, "good.conf", path), "[disk]\ntarget = null:1G\n",
+                    24);
+    test_file_write(test_path(config.disks_dir, "b.conf", path), "[disk]\nengine = aio\n", 20);
+    test_file_write(test_path(config.disks_dir, "c.conf", path), "[disk]\nspeed = 9\n", 17);
+    test_file_write(test_path(config.disks_dir, "a b.conf", path), "[disk]\ntarget = /x\n", 19);
+    test_file_write(test_path(config.disks_dir, "c.conf~", path), "garbage", 7);
+    test_file_write(test_path(config.disks_dir, ".d.conf", path), "garbage", 7);
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    assert_int_equal(config_check_disks(&config, out, &wrong), 0);
+    (void)fclose(out);
+    assert_int_equal(wrong, 3);
+    assert_non_null(strstr(text, "/b.conf: no 'target' in [disk]\n"));
+    assert_non_null(strstr(text, "/c.conf:2: unknown key 'speed' in [disk]\n"));
+    assert_non_null(strstr(text, "/a b.conf: no target can refer to this file: "));
+    assert_null(strstr(text, "good"));
+    assert_null(strstr(text, "c.conf~"));
+    free(text);
+    test_folder_remove(config.disks_dir);
+    out = fopen("/dev/null", "w");
+    assert_non_null(out);
+    assert_int_equal(config_check_disks(&config, out, &wrong), 0); /* no such folder: no files */
+    (void)fclose(out);
+    assert_int_equal(wrong, 0);
+}
+
 /* Broker and worker of a build folder, or of a test, lie beside each other. */
 static void worker_is_looked_for_beside_the_program(void **state)
 {
@@ -266,6 +303,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(missing_files_and_what_is_no_file),
         cmocka_unit_test(a_fifo_does_not_hang_the_daemon),
         cmocka_unit_test(a_huge_file_is_refused),
+        cmocka_unit_test(every_file_of_disks_d_is_checked),
         cmocka_unit_test(worker_is_looked_for_beside_the_program),
     };
 
