@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,36 @@ int __real_fallocate(int fd, int mode, off_t offset, off_t length);
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t length);
 int __real_ioctl(int fd, unsigned long request, void *argument);
 int __wrap_ioctl(int fd, unsigned long request, void *argument);
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
 
 static int punch_error;   /* 0: the truth */
 static int discard_error; /* of BLKDISCARD; 0: the truth */
 static int secure_error;  /* of BLKSECDISCARD */
 static bool destructive;  /* a range was asked for that a device could discard */
+
+/* Ranges that a device was told to discard. */
+static struct {
+    uint64_t start, length;
+} told[16];
+static unsigned told_count;
+/* Holes that io_uring was asked for: how many, and the largest. */
+static unsigned holes;
+static uint64_t largest_hole;
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+    for (unsigned i = ring->sq.sqe_head; i != ring->sq.sqe_tail; i++) {
+        const struct io_uring_sqe *sqe = &ring->sq.sqes[i & ring->sq.ring_mask];
+
+        if (sqe->opcode != IORING_OP_FALLOCATE)
+            continue;
+        holes++;
+        /* Its length, says io_uring_prep_fallocate(). */
+        largest_hole = sqe->addr > largest_hole ? sqe->addr : largest_hole;
+    }
+    return __real_io_uring_submit(ring);
+}
 
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t length)
 {
@@ -45,6 +71,10 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
         const uint64_t *range = argument;
 
         destructive = destructive || range[0] % 512 == 0;
+        if (range[0] % 512 == 0 && told_count < sizeof(told) / sizeof(told[0])) {
+            told[told_count].start = range[0];
+            told[told_count++].length = range[1];
+        }
     }
     if (error) {
         errno = error;
@@ -72,6 +102,7 @@ static int set_up(void **state)
     discard_error = 0;
     secure_error = 0;
     destructive = false;
+    told_count = 0;
     return engine_set_create(8, &rig.engines);
 }
 
@@ -262,6 +293,53 @@ static void a_device_of_limits(void **state)
     free(found);
 }
 
+/* A device may take less at once than it is asked for, and no whole number of granules. */
+static void in_pieces_that_a_device_takes(void **state)
+{
+    static const struct {
+        uint64_t most, piece;
+    } limits[] = {
+        {UINT64_C(4294966784), 15 * (uint64_t)65536}, {200000, 3 * (uint64_t)65536}, {512, 65536}};
+    (void)state;
+
+    make_image(IMAGE_LOOP, MIB);
+    rig.params.discard_limits.granularity = 65536;
+    rig.params.discard_limits.alignment = 512;
+    for (unsigned i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        uint64_t next = 512;
+
+        rig.params.discard_limits.max_bytes = limits[i].most;
+        (void)open_store();
+        told_count = 0;
+        assert_int_equal(run_discard(rig.store, &rig.engines, 0, MIB), 0);
+        assert_int_equal(told_count, UINT64_C(15) * 65536 / limits[i].piece);
+        for (unsigned p = 0; p < told_count; p++) {
+            assert_int_equal(told[p].start, next);
+            assert_int_equal(told[p].length, limits[i].piece);
+            next += limits[i].piece;
+        }
+        store_close(rig.store);
+        rig.store = NULL;
+        rig.params.fd = image_open(&rig.image, O_RDWR);
+    }
+}
+
+/* A file is locked while it gets a hole: one as large as the disk must not hold up everything. */
+static void in_pieces_of_a_file(void **state)
+{
+    (void)state;
+    if (!rig.engines.uring)
+        skip();
+    make_image(IMAGE_BUFFERED, 1024 * MIB);
+    rig.params.engine = &engine_uring;
+    (void)open_store();
+    holes = 0;
+    largest_hole = 0;
+    assert_int_equal(run_discard(rig.store, &rig.engines, 0, 1024 * MIB), 0);
+    assert_true(holes >= 16 && holes <= 64);
+    assert_true(largest_hole <= 64 * MIB);
+}
+
 static void a_device_that_cannot(void **state)
 {
     (void)state;
@@ -315,9 +393,17 @@ static void limits_of_what_is_no_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(rounded_inwards),       TEST(a_file_that_can),      TEST(a_file_that_cannot),
-        TEST(not_without_an_engine), TEST(engines_that_refuse),  TEST(a_device_of_limits),
-        TEST(a_device_that_cannot),  TEST(a_device_that_erases), TEST(limits_of_what_is_no_device),
+        TEST(rounded_inwards),
+        TEST(a_file_that_can),
+        TEST(a_file_that_cannot),
+        TEST(not_without_an_engine),
+        TEST(engines_that_refuse),
+        TEST(a_device_of_limits),
+        TEST(a_device_that_cannot),
+        TEST(a_device_that_erases),
+        TEST(limits_of_what_is_no_device),
+        TEST(in_pieces_that_a_device_takes),
+        TEST(in_pieces_of_a_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
