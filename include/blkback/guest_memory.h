@@ -26,6 +26,13 @@ void guest_memory_destroy(struct guest_memory *memory);
 bool guest_memory_add(struct guest_memory *memory, struct request *request);
 
 /*
+ * Adds the beginning of one granted page to be copied to `local`: the segments of an indirect
+ * request. `bytes`: at most a page. Returns as guest_memory_add().
+ */
+bool guest_memory_add_page(struct guest_memory *memory, struct request *request, uint32_t gref,
+                           void *local, uint32_t bytes);
+
+/*
  * Copies the batch and empties it; sets `copied` of each request: true only if every segment was.
  * When the ioctl itself fails nothing counts, and it is tried again request by request, so that one
  * request's bad gref can't fail its neighbours'.

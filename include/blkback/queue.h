@@ -59,7 +59,8 @@ struct queue_params {
     enum blkif_abi abi;
     uint32_t ring_order;
     uint32_t max_requests; /* in flight at once */
-    uint32_t max_segments; /* per request, at most 11 */
+    uint32_t max_segments; /* per request in slots, at most 255; over 11: multi-block requests */
+    uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
 };
 
 /* An empty overlap table, shared by the queues of a vbd. Returns 0 or -ENOMEM. */

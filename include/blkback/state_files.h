@@ -109,14 +109,17 @@ struct slab_entry {
     uint64_t sector;        /* 512-byte units */
     uint8_t operation;      /* BLKIF_OP_*, of the inner request for an indirect one */
     uint8_t response_operation;
-    int16_t status;       /* BLKIF_RSP_*; valid in DONE */
-    uint16_t segments;    /* number of */
-    uint8_t slots;        /* 1 to 19 */
-    uint8_t flags;        /* reserved, 0 */
-    uint32_t extent;      /* offset of the segments in the file; 0: none */
-    uint32_t bytes;       /* of data, all segments together */
-    uint64_t reserved[2]; /* 0 */
+    int16_t status;           /* BLKIF_RSP_*; valid in DONE */
+    uint16_t segments;        /* number of */
+    uint8_t slots;            /* 1 to 19 */
+    uint8_t flags;            /* SLAB_ENTRY_* */
+    uint32_t extent;          /* offset of the segments in the file; 0: none */
+    uint32_t bytes;           /* of data, all segments together */
+    uint64_t discard_sectors; /* of a discard, 512-byte units */
+    uint64_t reserved;        /* 0 */
 };
+
+#define SLAB_ENTRY_SECURE 1U /* a discard that must erase */
 
 _Static_assert(sizeof(struct slab_entry) == 64, "a slab entry is one cache line");
 

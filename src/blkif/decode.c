@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* From the private copy of a slot to a checked request: see decode.h. */
+/* From private copies of slots to a checked request: see decode.h. */
 #include "decode.h"
 
 #include "blkback/gnttab.h"
@@ -12,16 +12,21 @@
 #define SECTOR_BYTES     512U
 #define LAST_PAGE_SECTOR (GNTTAB_PAGE_SIZE / SECTOR_BYTES - 1)
 
-/* Where the members of a request lie in a slot; operation is at 0 and nr_segments at 1 in every
- * ABI. */
+/*
+ * Where the members of a request lie in its first slot. In every ABI the operation is at 0; at 1
+ * nr_segments, a discard's flag or an indirect request's inner operation; at 2 that one's
+ * nr_segments.
+ */
 struct slot_layout {
-    uint8_t id, sector, segments;
+    uint8_t id, sector, segments, discard_sectors, indirect_refs;
 };
 
 static const struct slot_layout *layout_of(enum blkif_abi abi)
 {
-    static const struct slot_layout wide = {.id = 8, .sector = 16, .segments = 24};
-    static const struct slot_layout packed = {.id = 4, .sector = 12, .segments = 20};
+    static const struct slot_layout wide = {
+        .id = 8, .sector = 16, .segments = 24, .discard_sectors = 24, .indirect_refs = 28};
+    static const struct slot_layout packed = {
+        .id = 4, .sector = 12, .segments = 20, .discard_sectors = 20, .indirect_refs = 24};
 
     return abi == BLKIF_ABI_X86_32 ? &packed : &wide;
 }
@@ -34,17 +39,45 @@ static uint64_t load_u64(const struct ring_slot *slot, unsigned offset)
     return value;
 }
 
-/* Copies the segments and sums their length. Returns false when one does not lie in its page or is
- * not aligned. */
-static bool take_segments(const struct ring_slot *slot, unsigned offset,
-                          const struct decode_limits *limits, struct decoded_request *out)
+static bool may_span_slots(uint8_t operation)
+{
+    return operation == BLKIF_OP_READ || operation == BLKIF_OP_WRITE ||
+           operation == BLKIF_OP_WRITE_BARRIER;
+}
+
+uint32_t decode_slots(const struct ring_slot *first, const struct decode_limits *limits)
+{
+    /* A count beyond what was settled on is refused, but the frontend put it into that many slots.
+     */
+    return limits->max_segments > BLKIF_SEGMENTS_IN_HEADER && may_span_slots(first->bytes[0])
+               ? multi_block_slots(first->bytes[1])
+               : 1;
+}
+
+/* Copies the segments out of the slots: 11 of the first, then blocks of 14. */
+static void copy_segments(const struct ring_slot *slots, const struct slot_layout *layout,
+                          unsigned count, struct slab_segment *to)
+{
+    const unsigned head = count < BLKIF_SEGMENTS_IN_HEADER ? count : BLKIF_SEGMENTS_IN_HEADER;
+
+    memcpy(to, slots[0].bytes + layout->segments, head * sizeof(*to));
+    for (unsigned done = head, slot = 1; done < count; done += BLKIF_SEGMENTS_IN_BLOCK, slot++) {
+        const unsigned left = count - done;
+
+        memcpy(to + done, slots[slot].bytes,
+               (left < BLKIF_SEGMENTS_IN_BLOCK ? left : BLKIF_SEGMENTS_IN_BLOCK) * sizeof(*to));
+    }
+}
+
+/* Checks the segments and sums their length. */
+static bool segments_valid(const struct decode_limits *limits, struct slab_segment *segments,
+                           struct decoded_request *out)
 {
     uint32_t sectors = 0;
 
     for (unsigned i = 0; i < out->segments; i++) {
-        struct slab_segment *segment = &out->segment[i];
+        struct slab_segment *segment = &segments[i];
 
-        memcpy(segment, slot->bytes + offset + i * sizeof(*segment), sizeof(*segment));
         segment->pad = 0;
         if (segment->first_sector > segment->last_sector || segment->last_sector > LAST_PAGE_SECTOR)
             return false;
@@ -57,70 +90,153 @@ static bool take_segments(const struct ring_slot *slot, unsigned offset,
     return true;
 }
 
-static bool range_valid(const struct decoded_request *request, const struct decode_limits *limits)
-{
-    return request->sector % limits->sector_units == 0 &&
-           range_within(request->sector, request->bytes / SECTOR_BYTES, limits->sectors);
-}
-
-/* READ, WRITE, WRITE_BARRIER and a flush that carries data. */
-static int16_t check_transfer(const struct ring_slot *slot, const struct slot_layout *layout,
-                              const struct decode_limits *limits, struct decoded_request *out)
+/* READ, WRITE, WRITE_BARRIER and a flush that carries data, once their segments are there. */
+static int16_t check_transfer(const struct decode_limits *limits, struct slab_segment *segments,
+                              struct decoded_request *out)
 {
     if (out->operation != BLKIF_OP_READ && limits->read_only)
         return BLKIF_RSP_ERROR;
-    if (!take_segments(slot, layout->segments, limits, out) || !range_valid(out, limits))
+    if (!segments_valid(limits, segments, out))
+        return BLKIF_RSP_ERROR;
+    if (out->sector % limits->sector_units ||
+        !range_within(out->sector, out->bytes / SECTOR_BYTES, limits->sectors))
         return BLKIF_RSP_ERROR;
     return BLKIF_RSP_OKAY;
 }
 
-static int16_t check(const struct ring_slot *slot, const struct slot_layout *layout,
-                     const struct decode_limits *limits, struct decoded_request *out)
+static uint32_t most_segments(const struct decode_limits *limits)
 {
-    const uint8_t claimed = slot->bytes[1];
-    const bool fits = claimed <= limits->max_segments && claimed <= BLKIF_MAX_DIRECT_SEGMENTS;
+    const uint32_t most =
+        limits->abi == BLKIF_ABI_X86_32 ? BLKIF_MULTI_BLOCK_MAX_X86_32 : BLKIF_MULTI_BLOCK_MAX;
+
+    return limits->max_segments < most ? limits->max_segments : most;
+}
+
+/* How many data segments there are to look at, or the answer to a count that can't be. */
+static int16_t count_segments(uint8_t claimed, const struct decode_limits *limits,
+                              struct decoded_request *out)
+{
+    const bool fits = claimed <= most_segments(limits);
 
     switch (out->operation) {
-    case BLKIF_OP_READ:
-    case BLKIF_OP_WRITE:
-        if (claimed == 0 || !fits)
-            return BLKIF_RSP_ERROR;
-        out->segments = claimed;
-        break;
     case BLKIF_OP_WRITE_BARRIER:
+        /* Without data it is a barrier alone: Linux's frontends sent such. */
         if (!fits || limits->read_only)
             return BLKIF_RSP_ERROR;
-        /* Without data it is a barrier alone: Linux's frontends sent such. */
-        out->segments = claimed;
         break;
     case BLKIF_OP_FLUSH_DISKCACHE:
         /* NetBSD leaves the count unset and Linux the sector number: a count that can't be is no
-         * data. */
-        out->segments = fits ? claimed : 0;
-        break;
+         * data. It has one slot in any case. */
+        out->segments = claimed <= BLKIF_SEGMENTS_IN_HEADER ? claimed : 0;
+        return BLKIF_RSP_OKAY;
     default:
-        /* Not offered by us, or not an operation at all. */
-        return BLKIF_RSP_EOPNOTSUPP;
+        if (!fits || claimed == 0)
+            return BLKIF_RSP_ERROR;
+        break;
     }
-    if (out->segments)
-        return check_transfer(slot, layout, limits, out);
+    out->segments = claimed;
     return BLKIF_RSP_OKAY;
 }
 
-void decode_request(const struct ring_slot *slot, enum blkif_abi abi,
-                    const struct decode_limits *limits, struct decoded_request *out)
+static int16_t decode_transfer(const struct ring_slot *slots, const struct slot_layout *layout,
+                               const struct decode_limits *limits, struct slab_segment *segments,
+                               struct decoded_request *out)
 {
-    const struct slot_layout *layout = layout_of(abi);
+    const int16_t status = count_segments(slots[0].bytes[1], limits, out);
 
-    out->operation = slot->bytes[0];
+    if (status != BLKIF_RSP_OKAY || out->segments == 0)
+        return status;
+    copy_segments(slots, layout, out->segments, segments);
+    return check_transfer(limits, segments, out);
+}
+
+static int16_t decode_discard(const struct ring_slot *slot, const struct slot_layout *layout,
+                              const struct decode_limits *limits, struct decoded_request *out)
+{
+    if (!limits->discard)
+        return BLKIF_RSP_EOPNOTSUPP;
+    out->discard_sectors = load_u64(slot, layout->discard_sectors);
+    /* The flag means nothing to a backend that did not offer it (blkif.h). */
+    out->secure = limits->discard_secure && (slot->bytes[1] & BLKIF_DISCARD_SECURE) != 0;
+    if (limits->read_only || !range_within(out->sector, out->discard_sectors, limits->sectors))
+        return BLKIF_RSP_ERROR;
+    return BLKIF_RSP_OKAY;
+}
+
+/* The part of an indirect request that is in the slot. The answer carries the inner operation: some
+ * frontends crash on 6. */
+static int16_t decode_indirect_slot(const struct ring_slot *slot, const struct slot_layout *layout,
+                                    const struct decode_limits *limits, struct decoded_request *out)
+{
+    uint16_t segments;
+
+    out->operation = slot->bytes[1];
     out->response_operation = out->operation;
-    out->id = load_u64(slot, layout->id);
-    out->sector = load_u64(slot, layout->sector);
-    out->segments = 0;
-    out->bytes = 0;
-    out->status = check(slot, layout, limits, out);
-    if (out->status != BLKIF_RSP_OKAY) {
-        out->segments = 0;
-        out->bytes = 0;
+    if (limits->max_indirect_segments == 0)
+        return BLKIF_RSP_EOPNOTSUPP;
+    if (out->operation != BLKIF_OP_READ && out->operation != BLKIF_OP_WRITE)
+        return BLKIF_RSP_ERROR;
+    memcpy(&segments, slot->bytes + 2, sizeof(segments));
+    if (segments == 0 || segments > limits->max_indirect_segments)
+        return BLKIF_RSP_ERROR;
+    memcpy(&out->indirect_ref, slot->bytes + layout->indirect_refs, sizeof(out->indirect_ref));
+    out->segments = segments;
+    out->indirect = true;
+    return BLKIF_RSP_OKAY;
+}
+
+static int16_t decode(const struct ring_slot *slots, const struct decode_limits *limits,
+                      struct slab_segment *segments, struct decoded_request *out)
+{
+    const struct slot_layout *layout = layout_of(limits->abi);
+
+    out->id = load_u64(&slots[0], layout->id);
+    out->sector = load_u64(&slots[0], layout->sector);
+    switch (out->operation) {
+    case BLKIF_OP_READ:
+    case BLKIF_OP_WRITE:
+    case BLKIF_OP_WRITE_BARRIER:
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        return decode_transfer(slots, layout, limits, segments, out);
+    case BLKIF_OP_DISCARD:
+        return decode_discard(&slots[0], layout, limits, out);
+    case BLKIF_OP_INDIRECT:
+        return decode_indirect_slot(&slots[0], layout, limits, out);
+    default:
+        return BLKIF_RSP_EOPNOTSUPP; /* not an operation at all */
     }
+}
+
+void decode_refuse(struct decoded_request *request, int16_t status)
+{
+    request->status = status;
+    request->segments = 0;
+    request->bytes = 0;
+    request->discard_sectors = 0;
+    request->indirect = false;
+}
+
+static void settle(struct decoded_request *request, int16_t status)
+{
+    request->status = status;
+    if (status != BLKIF_RSP_OKAY)
+        decode_refuse(request, status);
+}
+
+void decode_request(const struct ring_slot *slots, const struct decode_limits *limits,
+                    struct slab_segment *segments, struct decoded_request *out)
+{
+    *out = (struct decoded_request){
+        .operation = slots[0].bytes[0],
+        .response_operation = slots[0].bytes[0],
+        .slots = (uint8_t)decode_slots(&slots[0], limits),
+    };
+    settle(out, decode(slots, limits, segments, out));
+}
+
+void decode_indirect(const struct decode_limits *limits, struct slab_segment *segments,
+                     struct decoded_request *request)
+{
+    request->indirect = false;
+    settle(request, check_transfer(limits, segments, request));
 }

@@ -2,6 +2,7 @@
 /* How data crosses: see guest_memory.h. */
 #include "blkback/guest_memory.h"
 
+#include "blkback/buffer_pool.h"
 #include "request.h"
 
 #include <errno.h>
@@ -35,30 +36,67 @@ void guest_memory_destroy(struct guest_memory *memory)
     free(memory);
 }
 
+static void add_piece(struct guest_memory *memory, struct request *request,
+                      const struct gnttab_piece *piece)
+{
+    memory->owners[memory->count] = request;
+    memory->pieces[memory->count++] = *piece;
+}
+
+/* One segment, at `position` of the request's data; two pieces where it crosses into the next
+ * buffer. */
+static void add_segment(struct guest_memory *memory, struct request *request,
+                        const struct slab_segment *segment, uint64_t position)
+{
+    uint32_t offset = segment->first_sector * SECTOR_BYTES;
+    uint32_t left = (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
+
+    while (left) {
+        const uint64_t within = position % BUFFER_BYTES;
+        const uint64_t room = BUFFER_BYTES - within;
+        const uint32_t length = left < room ? left : (uint32_t)room;
+        const struct gnttab_piece piece = {
+            .local = request->buffers[position / BUFFER_BYTES] + within,
+            .gref = segment->gref,
+            .offset = (uint16_t)offset,
+            .length = (uint16_t)length,
+            .to_guest = request_has_data_out(request->entry),
+        };
+
+        add_piece(memory, request, &piece);
+        offset += length;
+        position += length;
+        left -= length;
+    }
+}
+
 bool guest_memory_add(struct guest_memory *memory, struct request *request)
 {
     const unsigned segments = request->entry->segments;
-    const bool to_guest = request_has_data_out(request->entry);
-    uint8_t *local = request->buffer;
+    uint64_t position = 0;
 
-    if (memory->count + segments > GNTTAB_COPY_MAX)
+    /* A segment is cut at most where a buffer ends. */
+    if (memory->count + segments + request->buffer_count > GNTTAB_COPY_MAX)
         return false;
     for (unsigned i = 0; i < segments; i++) {
         const struct slab_segment *segment = &request->segments[i];
-        const uint16_t length =
-            (uint16_t)((segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES);
 
-        memory->owners[memory->count] = request;
-        memory->pieces[memory->count++] = (struct gnttab_piece){
-            .local = local,
-            .gref = segment->gref,
-            .offset = (uint16_t)(segment->first_sector * SECTOR_BYTES),
-            .length = length,
-            .to_guest = to_guest,
-        };
-        local += length;
+        add_segment(memory, request, segment, position);
+        position += (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
     }
     request->copied = true; /* until a piece of it says otherwise */
+    return true;
+}
+
+bool guest_memory_add_page(struct guest_memory *memory, struct request *request, uint32_t gref,
+                           void *local, uint32_t bytes)
+{
+    const struct gnttab_piece piece = {.local = local, .gref = gref, .length = (uint16_t)bytes};
+
+    if (memory->count == GNTTAB_COPY_MAX)
+        return false;
+    add_piece(memory, request, &piece);
+    request->copied = true;
     return true;
 }
 

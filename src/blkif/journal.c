@@ -70,10 +70,13 @@ void journal_destroy(struct journal *journal)
     *journal = (struct journal){0};
 }
 
-uint32_t journal_take(struct journal *journal, const struct decoded_request *request,
-                      uint32_t slots)
+uint32_t journal_reserve(struct journal *journal)
 {
-    const uint32_t tag = journal->free_stack[--journal->free_count];
+    return journal->free_stack[--journal->free_count];
+}
+
+void journal_take(struct journal *journal, uint32_t tag, const struct decoded_request *request)
+{
     struct slab_entry *entry = &journal->entries[tag];
     const uint64_t seq = atomic_load_explicit(&journal->queue->req_cons, memory_order_relaxed);
 
@@ -85,16 +88,15 @@ uint32_t journal_take(struct journal *journal, const struct decoded_request *req
     entry->response_operation = request->response_operation;
     entry->status = request->status;
     entry->segments = request->segments;
-    entry->slots = (uint8_t)slots;
+    entry->slots = request->slots;
+    entry->flags = request->secure ? SLAB_ENTRY_SECURE : 0;
     entry->bytes = request->bytes;
+    entry->discard_sectors = request->discard_sectors;
     entry->extent = journal->extents +
                     tag * journal->segments_per_entry * (uint32_t)sizeof(struct slab_segment);
-    memcpy(slab_at(journal->slab, entry->extent), request->segment,
-           request->segments * sizeof(struct slab_segment));
     atomic_store_explicit(&entry->state, SLAB_TAKEN, memory_order_release);
-    atomic_store_explicit(&journal->queue->req_cons, seq + slots, memory_order_release);
+    atomic_store_explicit(&journal->queue->req_cons, seq + request->slots, memory_order_release);
     journal->queue->in_flight = journal->capacity - journal->free_count;
-    return tag;
 }
 
 void journal_start(struct journal *journal, uint32_t tag)

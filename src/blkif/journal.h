@@ -53,21 +53,22 @@ static inline uint32_t journal_free_entries(const struct journal *journal)
     return journal->free_count;
 }
 
-/* Records a request that was taken from `slots` slots and returns its tag. There must be a free
- * entry. */
-uint32_t journal_take(struct journal *journal, const struct decoded_request *request,
-                      uint32_t slots);
+/* Sets an entry aside and returns its tag; nothing is recorded yet. There must be a free one. */
+uint32_t journal_reserve(struct journal *journal);
+
+/* Where the entry's segments go, as many as a request may have, before it is taken. */
+static inline struct slab_segment *journal_extent(const struct journal *journal, uint32_t tag)
+{
+    return slab_at(journal->slab, journal->extents + tag * journal->segments_per_entry *
+                                                         (uint32_t)sizeof(struct slab_segment));
+}
+
+/* Records a request whose slots were consumed, in the order of the ring. */
+void journal_take(struct journal *journal, uint32_t tag, const struct decoded_request *request);
 
 static inline struct slab_entry *journal_entry(const struct journal *journal, uint32_t tag)
 {
     return &journal->entries[tag];
-}
-
-/* The segments of an entry, `entry->segments` of them. */
-static inline const struct slab_segment *journal_segments(const struct journal *journal,
-                                                          uint32_t tag)
-{
-    return slab_at(journal->slab, journal->entries[tag].extent);
 }
 
 /* Before its first I/O is submitted. */

@@ -13,8 +13,16 @@ static uint32_t bucket_of(uint64_t block)
     return (uint32_t)((block * UINT64_C(0x9e3779b97f4a7c15)) >> 56) % OVERLAP_BUCKETS;
 }
 
+/* A range over so many blocks counts once in every bucket. */
+static bool spans_all(uint64_t first, uint64_t last)
+{
+    return last - first >= OVERLAP_BUCKETS;
+}
+
 static bool anything_near(const struct overlap_table *table, uint64_t first, uint64_t last)
 {
+    if (spans_all(first, last))
+        return table->ranges != NULL;
     for (uint64_t block = first; block <= last; block++)
         if (table->near[bucket_of(block)])
             return true;
@@ -31,9 +39,12 @@ static bool overlaps(const struct overlap_table *table, uint64_t start, uint64_t
 
 static void count(struct overlap_table *table, const struct overlap_range *range, int by)
 {
-    for (uint64_t block = range->start >> BLOCK_SHIFT; block <= (range->end - 1) >> BLOCK_SHIFT;
-         block++) {
-        uint16_t *near = &table->near[bucket_of(block)];
+    const uint64_t first = range->start >> BLOCK_SHIFT;
+    const uint64_t last = (range->end - 1) >> BLOCK_SHIFT;
+    const bool all = spans_all(first, last);
+
+    for (uint64_t i = 0; i < (all ? OVERLAP_BUCKETS : last - first + 1); i++) {
+        uint16_t *near = &table->near[all ? i : bucket_of(first + i)];
 
         *near = (uint16_t)(*near + by);
     }

@@ -39,10 +39,16 @@ static void io_done(struct io *io)
 static int create_requests(struct queue *queue)
 {
     const uint32_t capacity = queue->journal.capacity;
+    const uint32_t buffers =
+        request_buffers((uint64_t)queue->journal.segments_per_entry * GNTTAB_PAGE_SIZE);
 
     queue->requests = calloc(capacity, sizeof(*queue->requests));
     queue->answers = calloc(capacity, sizeof(*queue->answers));
-    if (!queue->requests || !queue->answers)
+    queue->staged = calloc(capacity, sizeof(*queue->staged));
+    queue->iov = calloc((size_t)capacity * buffers, sizeof(*queue->iov));
+    queue->buffer_places = calloc((size_t)capacity * buffers, sizeof(*queue->buffer_places));
+    if (!queue->requests || !queue->answers || !queue->staged || !queue->iov ||
+        !queue->buffer_places)
         return -ENOMEM;
     for (uint32_t tag = 0; tag < capacity; tag++) {
         struct request *request = &queue->requests[tag];
@@ -50,36 +56,45 @@ static int create_requests(struct queue *queue)
         request->queue = queue;
         request->tag = (uint16_t)tag;
         request->entry = journal_entry(&queue->journal, tag);
-        request->segments =
-            slab_at(queue->journal.slab,
-                    queue->journal.extents + tag * queue->journal.segments_per_entry *
-                                                 (uint32_t)sizeof(struct slab_segment));
+        request->segments = journal_extent(&queue->journal, tag);
+        request->iov = &queue->iov[(size_t)tag * buffers];
+        request->buffers = &queue->buffer_places[(size_t)tag * buffers];
         request->io.done = io_done;
     }
     return 0;
 }
 
-static int set_up(struct queue *queue, const struct queue_params *params)
+static struct decode_limits limits_of(const struct queue_params *params)
 {
     const struct store_caps *caps = &params->store->caps;
+
+    return (struct decode_limits){
+        .abi = params->abi,
+        .sectors = caps->size / SECTOR_BYTES,
+        .sector_units = caps->sector_size / SECTOR_BYTES,
+        .max_segments = params->max_segments,
+        .max_indirect_segments = params->max_indirect_segments,
+        .read_only = caps->read_only,
+        .discard = caps->discard,
+        .discard_secure = caps->discard_secure,
+    };
+}
+
+static int set_up(struct queue *queue, const struct queue_params *params)
+{
     int error = ring_init(&queue->ring, params->ring_pages, params->abi, params->ring_order);
 
     if (error)
         return error;
-    const uint32_t capacity =
-        params->max_requests < queue->ring.count ? params->max_requests : queue->ring.count;
-
-    queue->limits = (struct decode_limits){
-        .sectors = caps->size / SECTOR_BYTES,
-        .sector_units = caps->sector_size / SECTOR_BYTES,
-        .max_segments = params->max_segments,
-        .read_only = caps->read_only,
-    };
+    queue->limits = limits_of(params);
     const struct journal_shape shape = {
         .slots = queue->ring.count,
         .start = queue->ring.req_cons,
-        .requests = capacity,
-        .segments = params->max_segments,
+        .requests =
+            params->max_requests < queue->ring.count ? params->max_requests : queue->ring.count,
+        .segments = params->max_segments > params->max_indirect_segments
+                        ? params->max_segments
+                        : params->max_indirect_segments,
     };
 
     error = journal_create(params->slab, params->index, &shape, &queue->journal);
@@ -89,10 +104,16 @@ static int set_up(struct queue *queue, const struct queue_params *params)
     return create_requests(queue);
 }
 
+static bool acceptable(const struct queue_params *params)
+{
+    return params->max_requests > 0 && params->max_segments > 0 &&
+           params->max_segments <= BLKIF_MULTI_BLOCK_MAX &&
+           params->max_indirect_segments <= BLKIF_MAX_INDIRECT_SEGMENTS;
+}
+
 int queue_connect(const struct queue_params *params, struct queue **out)
 {
-    if (params->max_requests == 0 || params->max_segments == 0 ||
-        params->max_segments > BLKIF_MAX_DIRECT_SEGMENTS)
+    if (!acceptable(params))
         return -EINVAL;
     struct queue *queue = calloc(1, sizeof(*queue));
 
@@ -103,7 +124,6 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->overlaps = params->overlaps;
     queue->events = params->events;
     queue->context = params->context;
-    queue->abi = params->abi;
     const int error = set_up(queue, params);
 
     if (error) {
@@ -137,7 +157,7 @@ static void wait_for_event(struct queue *queue)
         queue->masked = false;
         (void)evtchn_unmask(queue->evtchn);
     }
-    if (ring_arm(&queue->ring))
+    if (ring_arm(&queue->ring, queue->incomplete))
         turn_mark_ready(queue);
 }
 
@@ -222,5 +242,8 @@ void queue_destroy(struct queue *queue)
     journal_destroy(&queue->journal);
     free(queue->requests);
     free(queue->answers);
+    free(queue->staged);
+    free(queue->iov);
+    free(queue->buffer_places);
     free(queue);
 }

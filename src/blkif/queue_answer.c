@@ -2,6 +2,7 @@
 /* A queue's way back: from the store through guest memory and journal to the ring. */
 #include "queue_internal.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
@@ -12,10 +13,12 @@ void queue_release(struct queue *queue, struct request *request)
         overlap_release(queue->overlaps, &request->range);
         queue->turn->freed = true;
     }
-    if (request->buffer) {
-        buffer_pool_put(queue->turn->buffers, request->buffer);
-        request->buffer = NULL;
-        queue->buffers--;
+    if (request->buffer_count) {
+        /* The first one is the next to be used again: it is the one that is full, and warm. */
+        for (unsigned i = request->buffer_count; i-- > 0;)
+            buffer_pool_put(queue->turn->buffers, request->buffers[i]);
+        queue->buffers -= request->buffer_count;
+        request->buffer_count = 0;
         queue->turn->freed = true;
     }
 }
@@ -37,6 +40,9 @@ static void count(struct slab_statistics *statistics, const struct slab_entry *e
         break;
     case BLKIF_OP_WRITE_BARRIER:
         statistics->barriers++;
+        break;
+    case BLKIF_OP_DISCARD:
+        statistics->discards++;
         break;
     default:
         statistics->flushes++;
@@ -123,6 +129,9 @@ void queue_handle_returned(struct queue *queue)
             advance(queue, request, &reads);
         } else if (io->operation == IO_FLUSH) {
             park(queue, request);
+        } else if (io->operation == IO_DISCARD && io->result == -ENOTSUP) {
+            /* The frontend stops asking; there is nothing to tell anybody. */
+            queue_finish(queue, request, BLKIF_RSP_EOPNOTSUPP);
         } else {
             queue->events->io_failed(queue->context, io->operation, request->entry->sector,
                                      io->result);

@@ -7,40 +7,103 @@
 
 #define SECTOR_BYTES 512U
 
-static void take_one(struct queue *queue)
+static void break_ring(struct queue *queue)
 {
-    struct ring_slot slot;
-    struct decoded_request decoded;
+    queue->broken = true;
+    queue->events->ring_broken(queue->context);
+}
 
-    ring_take(&queue->ring, &slot);
-    decode_request(&slot, queue->abi, &queue->limits, &decoded);
-    const uint32_t tag = journal_take(&queue->journal, &decoded, 1);
-    struct request *request = &queue->requests[tag];
+/*
+ * Takes the next request off the ring and sets it aside. Returns its slots, or 0 when it is not all
+ * there yet, or never can be: then it stays where it is.
+ */
+static uint32_t stage_one(struct queue *queue, uint32_t available, struct staged *staged)
+{
+    struct ring_slot slots[BLKIF_SLOTS_MAX];
 
+    ring_copy_slot(&queue->ring, 0, &slots[0]);
+    const uint32_t count = decode_slots(&slots[0], &queue->limits);
+
+    if (count > queue->ring.count)
+        break_ring(queue);
+    if (count > available)
+        return 0;
+    for (uint32_t i = 1; i < count; i++)
+        ring_copy_slot(&queue->ring, i, &slots[i]);
+    /* Before anything is answered: answers overwrite slots that were consumed. */
+    ring_consume(&queue->ring, count);
+    staged->tag = journal_reserve(&queue->journal);
+    decode_request(slots, &queue->limits, journal_extent(&queue->journal, staged->tag),
+                   &staged->decoded);
+    return count;
+}
+
+/* Copies the segments of all indirect requests that were staged, in one ioctl, once. */
+static void copy_indirect(struct queue *queue, uint32_t staged_count)
+{
+    struct guest_memory *memory = queue->turn->memory;
+
+    for (uint32_t i = 0; i < staged_count; i++) {
+        const struct staged *staged = &queue->staged[i];
+        struct request *request = &queue->requests[staged->tag];
+        struct slab_segment *segments = journal_extent(&queue->journal, staged->tag);
+        const uint32_t bytes = staged->decoded.segments * (uint32_t)sizeof(*segments);
+
+        if (!staged->decoded.indirect)
+            continue;
+        if (!guest_memory_add_page(memory, request, staged->decoded.indirect_ref, segments,
+                                   bytes)) {
+            guest_memory_run(memory, queue->statistics);
+            (void)guest_memory_add_page(memory, request, staged->decoded.indirect_ref, segments,
+                                        bytes);
+        }
+    }
+    guest_memory_run(memory, queue->statistics);
+}
+
+/* Into the journal, and to those that wait to start, or to those that have their answer already. */
+static void take_staged(struct queue *queue, struct staged *staged)
+{
+    struct decoded_request *decoded = &staged->decoded;
+    struct request *request = &queue->requests[staged->tag];
+
+    if (decoded->indirect && request->copied)
+        decode_indirect(&queue->limits, journal_extent(&queue->journal, staged->tag), decoded);
+    else if (decoded->indirect)
+        decode_refuse(decoded, BLKIF_RSP_ERROR);
+    journal_take(&queue->journal, staged->tag, decoded);
     request->step = 0;
-    if (decoded.status == BLKIF_RSP_OKAY) {
+    if (decoded->status == BLKIF_RSP_OKAY) {
         request_list_push(&queue->waiting, request);
     } else {
         queue->started++;
-        queue_finish(queue, request, decoded.status);
+        queue_finish(queue, request, decoded->status);
     }
 }
 
 void queue_take(struct queue *queue)
 {
-    uint32_t available;
+    uint32_t available, slots, count = 0;
 
     if (queue->broken || queue->paused)
         return;
     if (ring_available(&queue->ring, &available) < 0) {
-        queue->broken = true;
-        queue->events->ring_broken(queue->context);
+        break_ring(queue);
         return;
     }
     /* Entries are the limit of what is in flight: the rest stays in the ring, which holds the
      * frontend back. */
-    while (available-- && journal_free_entries(&queue->journal))
-        take_one(queue);
+    queue->incomplete = 0;
+    for (; available && journal_free_entries(&queue->journal); available -= slots, count++) {
+        slots = stage_one(queue, available, &queue->staged[count]);
+        if (slots == 0) {
+            queue->incomplete = available;
+            break;
+        }
+    }
+    copy_indirect(queue, count);
+    for (uint32_t i = 0; i < count; i++)
+        take_staged(queue, &queue->staged[i]);
 }
 
 /* Takes what the request needs to start. On false it holds nothing and stays where it is. */
@@ -50,19 +113,15 @@ static bool acquire(struct queue *queue, struct request *request)
 
     if (entry->operation == BLKIF_OP_WRITE_BARRIER && queue->started > 0)
         return false;
-    if (request_has_data_in(entry) &&
-        !overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
-                         entry->bytes)) {
+    if (!overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
+                         request_changes(entry))) {
         /* Another queue's write may be in the way: its end wakes this one. */
         turn_mark_stalled(queue);
         return false;
     }
-    if (entry->bytes) {
-        request->buffer = turn_get_buffer(queue);
-        if (!request->buffer) {
-            overlap_release(queue->overlaps, &request->range);
-            return false;
-        }
+    if (entry->bytes && !turn_get_buffers(queue, request)) {
+        overlap_release(queue->overlaps, &request->range);
+        return false;
     }
     return true;
 }

@@ -11,6 +11,12 @@
 #include "request.h"
 #include "ring.h"
 
+/* A request whose slots were consumed and which is not in the journal yet. */
+struct staged {
+    uint32_t tag;
+    struct decoded_request decoded;
+};
+
 struct queue {
     struct turn *turn;
     struct store *store;
@@ -18,12 +24,15 @@ struct queue {
     const struct queue_events *events;
     void *context;
     struct evtchn *evtchn;
-    enum blkif_abi abi;
     struct ring ring;
     struct journal journal;
     struct decode_limits limits;
     struct slab_statistics *statistics;
     struct request *requests; /* by tag */
+    struct iovec *iov;        /* of all requests */
+    uint8_t **buffer_places;  /* of all requests */
+    struct staged *staged;    /* requests of this pass between the ring and the journal */
+    uint32_t incomplete; /* slots left in the ring because the rest of their request is missing */
 
     /* Where requests are between the ring and the answer; each in one list at most. */
     struct request_list waiting;     /* TAKEN, in the order of the ring */
@@ -51,9 +60,9 @@ struct queue {
 /* turn.c */
 void turn_mark_ready(struct queue *queue);
 void turn_mark_stalled(struct queue *queue);
-/* A buffer of the pool; NULL, and the queue is stalled, when there is none or others wait for one.
- */
-uint8_t *turn_get_buffer(struct queue *queue);
+/* All buffers that the request's data needs, or none: then the queue is stalled until some are
+ * free. */
+bool turn_get_buffers(struct queue *queue, struct request *request);
 void turn_forget(struct queue *queue);
 
 /* queue_intake.c: takes what the ring has; starts what may start. */

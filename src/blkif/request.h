@@ -17,13 +17,14 @@ struct queue;
 
 struct request {
     struct io io;
-    struct iovec iov; /* the engine changes it; filled anew for each step */
+    struct iovec *iov; /* one for each buffer; the engine changes them, each step fills them anew */
     struct overlap_range range;
     struct request *next; /* in one list at a time */
     struct queue *queue;
     struct slab_entry *entry;
     const struct slab_segment *segments;
-    uint8_t *buffer; /* of the pool, while there is data under way */
+    uint8_t **buffers; /* of the pool, while there is data under way; full but for the last */
+    uint16_t buffer_count;
     uint16_t tag;
     uint8_t step; /* of its plan, the one under way */
     bool copied;  /* set by guest_memory_run() */
@@ -41,7 +42,7 @@ struct request *request_list_pop(struct request_list *list); /* NULL when empty 
 
 /*
  * The I/O that carries out an operation, in order:
- *   READ: read. WRITE: write. FLUSH: flush, then its data if it has any.
+ *   READ: read. WRITE: write. DISCARD: discard. FLUSH: flush, then its data if it has any.
  *   BARRIER: flush, write, flush: what came before it is stable before its own data can be, and its
  * data before the answer.
  */
@@ -55,6 +56,12 @@ const struct request_plan *request_plan(const struct slab_entry *entry);
 /* Whether the request brings data from the guest, and whether it takes data to it. */
 bool request_has_data_in(const struct slab_entry *entry);
 bool request_has_data_out(const struct slab_entry *entry);
+
+/* Bytes of the store that it changes, from its sector on; 0: none. */
+uint64_t request_changes(const struct slab_entry *entry);
+
+/* Buffers of the pool that hold `bytes` of data. */
+uint32_t request_buffers(uint64_t bytes);
 
 /* Sets up `request->io` for its current step. */
 void request_prepare_io(struct request *request);

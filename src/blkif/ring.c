@@ -52,16 +52,21 @@ static volatile uint8_t *slot_at(const struct ring *ring, uint32_t index)
     return ring->slots + (size_t)(index & (ring->count - 1)) * ring->slot_bytes;
 }
 
-void ring_take(struct ring *ring, struct ring_slot *out)
+void ring_copy_slot(const struct ring *ring, uint32_t ahead, struct ring_slot *out)
 {
     /* Slots are 4-byte aligned in every ABI; volatile makes each load single. */
-    const volatile uint32_t *from = (const volatile uint32_t *)slot_at(ring, ring->req_cons);
+    const volatile uint32_t *from =
+        (const volatile uint32_t *)slot_at(ring, ring->req_cons + ahead);
     uint32_t words[BLKIF_SLOT_BYTES_MAX / 4];
 
     for (uint32_t i = 0; i < ring->slot_bytes / 4; i++)
         words[i] = from[i];
     memcpy(out->bytes, words, ring->slot_bytes);
-    ring->req_cons++;
+}
+
+void ring_consume(struct ring *ring, uint32_t slots)
+{
+    ring->req_cons += slots;
 }
 
 void ring_put_response(struct ring *ring, uint64_t id, uint8_t operation, int16_t status,
@@ -97,10 +102,12 @@ bool ring_must_notify(const struct ring *ring, uint32_t before)
     return ring->rsp_published - event < ring->rsp_published - before;
 }
 
-bool ring_arm(struct ring *ring)
+bool ring_arm(struct ring *ring, uint32_t left)
 {
-    atomic_store_explicit(&ring->shared->req_event, ring->req_cons + 1, memory_order_relaxed);
+    const uint32_t seen = ring->req_cons + left;
+
+    atomic_store_explicit(&ring->shared->req_event, seen + 1, memory_order_relaxed);
     /* Pairs with the frontend's full barrier between raising req_prod and reading req_event. */
     atomic_thread_fence(memory_order_seq_cst);
-    return atomic_load_explicit(&ring->shared->req_prod, memory_order_relaxed) != ring->req_cons;
+    return atomic_load_explicit(&ring->shared->req_prod, memory_order_relaxed) != seen;
 }

@@ -50,9 +50,15 @@ int ring_init(struct ring *ring, void *pages, enum blkif_abi abi, uint32_t order
 /* Number of slots to be taken; -EPROTO when the frontend's req_prod ran ahead or backwards. */
 int ring_available(const struct ring *ring, uint32_t *out);
 
-/* Copies the next slot, each word loaded once, and advances. Only after ring_available() said there
- * is one. */
-void ring_take(struct ring *ring, struct ring_slot *out);
+/*
+ * Copies the slot `ahead` of the next one to be consumed, each word loaded once. Only for slots
+ * that ring_available() counted.
+ */
+void ring_copy_slot(const struct ring *ring, uint32_t ahead, struct ring_slot *out);
+
+/* Takes that many slots off the ring: all slots of a request at once, after each has been copied.
+ */
+void ring_consume(struct ring *ring, uint32_t slots);
 
 /*
  * Writes a response into the next slot and advances the private producer by `slots`, as many as the
@@ -73,8 +79,9 @@ bool ring_must_notify(const struct ring *ring, uint32_t before);
 
 /*
  * Asks for an event at the next request and looks once more: true when requests came meanwhile, so
- * that the caller goes on instead of sleeping.
+ * that the caller goes on instead of sleeping. `left`: slots that are there and are left alone
+ * until more of their request has come.
  */
-bool ring_arm(struct ring *ring);
+bool ring_arm(struct ring *ring, uint32_t left);
 
 #endif

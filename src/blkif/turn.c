@@ -23,19 +23,33 @@ void turn_mark_stalled(struct queue *queue)
     queue->turn->stalled = queue;
 }
 
-uint8_t *turn_get_buffer(struct queue *queue)
+/* Whether a queue may have `count` buffers: while others' shares are left alone, or out of its own.
+ */
+static bool entitled(const struct queue *queue, uint32_t count)
 {
     const struct turn *turn = queue->turn;
     const uint32_t share = buffer_pool_count(turn->buffers) / turn->queues;
-    uint8_t *buffer = NULL;
+    const uint32_t free = buffer_pool_free(turn->buffers);
 
-    if (queue->buffers < share || buffer_pool_free(turn->buffers) > share)
-        buffer = buffer_pool_get(turn->buffers);
-    if (buffer)
-        queue->buffers++;
-    else
+    if (count > free)
+        return false;
+    /* A request larger than the share may still start while the queue holds nothing else. */
+    return queue->buffers == 0 || queue->buffers + count <= share || free - count >= share;
+}
+
+bool turn_get_buffers(struct queue *queue, struct request *request)
+{
+    const uint32_t count = request_buffers(request->entry->bytes);
+
+    if (!entitled(queue, count)) {
         turn_mark_stalled(queue);
-    return buffer;
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        request->buffers[i] = buffer_pool_get(queue->turn->buffers);
+    request->buffer_count = (uint16_t)count;
+    queue->buffers += count;
+    return true;
 }
 
 static void unstall(struct turn *turn)

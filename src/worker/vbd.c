@@ -333,6 +333,7 @@ static int start_queue(struct vbd_queue *mine, const struct worker_connect_queue
         .ring_order = wanted->ring_order,
         .max_requests = wanted->max_requests,
         .max_segments = wanted->max_segments,
+        .max_indirect_segments = wanted->max_indirect_segments,
     };
     int error = evtchn_adopt(fds[0], wanted->local_port, &params.evtchn);
 

@@ -44,18 +44,27 @@ static struct ring_slot slot_of(const struct input *input, enum blkif_abi abi)
     return slot;
 }
 
+static struct slab_segment decoded_segments[BLKIF_MAX_INDIRECT_SEGMENTS];
+
 static struct decoded_request decode(struct input input, enum blkif_abi abi,
                                      const struct decode_limits *with)
 {
     const struct ring_slot slot = slot_of(&input, abi);
+    struct decode_limits limits_of_abi = *with;
     struct decoded_request request;
 
     memset(&request, 0xcc, sizeof(request));
-    decode_request(&slot, abi, with, &request);
+    limits_of_abi.abi = abi;
+    assert_int_equal(decode_slots(&slot, &limits_of_abi), 1);
+    decode_request(&slot, &limits_of_abi, decoded_segments, &request);
+    assert_int_equal(request.slots, 1);
     /* Whatever else, the answer can be addressed. */
     assert_int_equal(request.id, ID);
-    assert_int_equal(request.operation, input.operation);
-    assert_int_equal(request.response_operation, input.operation);
+    /* Of an indirect request the inner one is echoed: some frontends crash on the outer. */
+    const uint8_t echoed = input.operation == BLKIF_OP_INDIRECT ? input.segments : input.operation;
+
+    assert_int_equal(request.operation, echoed);
+    assert_int_equal(request.response_operation, echoed);
     if (request.status != BLKIF_RSP_OKAY) {
         assert_int_equal(request.segments, 0);
         assert_int_equal(request.bytes, 0);
@@ -90,10 +99,10 @@ static void transfers_come_out_whole_in_every_abi(void **state)
                 assert_int_equal(request.segments, segments);
                 assert_int_equal(request.bytes, segments * 4U * 512U);
                 for (uint32_t i = 0; i < segments; i++) {
-                    assert_int_equal(request.segment[i].gref, 0x1000 + i);
-                    assert_int_equal(request.segment[i].first_sector, 2);
-                    assert_int_equal(request.segment[i].last_sector, 5);
-                    assert_int_equal(request.segment[i].pad, 0);
+                    assert_int_equal(decoded_segments[i].gref, 0x1000 + i);
+                    assert_int_equal(decoded_segments[i].first_sector, 2);
+                    assert_int_equal(decoded_segments[i].last_sector, 5);
+                    assert_int_equal(decoded_segments[i].pad, 0);
                 }
             }
         }
@@ -116,9 +125,6 @@ static void a_transfer_needs_segments_and_not_too_many(void **state)
     with.max_segments = 4;
     assert_int_equal(status((struct input){BLKIF_OP_READ, 4, 0, 0, 7}, &with), BLKIF_RSP_OKAY);
     assert_int_equal(status((struct input){BLKIF_OP_READ, 5, 0, 0, 7}, &with), BLKIF_RSP_ERROR);
-    /* However many were negotiated, a slot holds eleven. */
-    with.max_segments = 255;
-    assert_int_equal(status((struct input){BLKIF_OP_WRITE, 12, 0, 0, 7}, &with), BLKIF_RSP_ERROR);
 }
 
 static void a_segment_lies_within_its_page(void **state)
@@ -145,10 +151,10 @@ static void only_the_last_segment_may_be_the_bad_one(void **state)
     (void)state;
 
     slot.bytes[24 + 10 * 8 + 5] = 8;
-    decode_request(&slot, BLKIF_ABI_NATIVE, &all, &request);
+    decode_request(&slot, &all, decoded_segments, &request);
     assert_int_equal(request.status, BLKIF_RSP_ERROR);
     slot.bytes[1] = 10; /* then it is not looked at */
-    decode_request(&slot, BLKIF_ABI_NATIVE, &all, &request);
+    decode_request(&slot, &all, decoded_segments, &request);
     assert_int_equal(request.status, BLKIF_RSP_OKAY);
 }
 

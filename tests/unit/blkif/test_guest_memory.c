@@ -16,6 +16,7 @@ struct many {
     struct slab_entry entry[REQUESTS];
     struct slab_segment segment[REQUESTS][SEGMENTS];
     struct request request[REQUESTS];
+    uint8_t *place[REQUESTS];
     uint8_t buffer[REQUESTS][SEGMENTS * 512];
 };
 
@@ -32,7 +33,12 @@ static int set_up(void **state)
     for (uint32_t i = 0; i < REQUESTS; i++) {
         many.entry[i] = (struct slab_entry){.operation = BLKIF_OP_WRITE, .segments = SEGMENTS};
         many.request[i] = (struct request){
-            .entry = &many.entry[i], .segments = many.segment[i], .buffer = many.buffer[i]};
+            .entry = &many.entry[i],
+            .segments = many.segment[i],
+            .buffers = &many.place[i],
+            .buffer_count = 1,
+        };
+        many.place[i] = many.buffer[i];
         for (uint32_t n = 0; n < SEGMENTS; n++)
             many.segment[i][n] =
                 (struct slab_segment){.gref = i, .first_sector = 1, .last_sector = 1};

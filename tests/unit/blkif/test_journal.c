@@ -56,18 +56,21 @@ static int tear_down(void **state)
 
 static uint16_t take(uint64_t id)
 {
-    struct decoded_request request = {.id = id,
-                                      .sector = id * 8,
-                                      .operation = BLKIF_OP_WRITE,
-                                      .response_operation = BLKIF_OP_WRITE,
-                                      .segments = 2,
-                                      .bytes = 8192,
-                                      .status = BLKIF_RSP_OKAY};
-    struct ring_slot slot;
+    const struct decoded_request request = {.id = id,
+                                            .sector = id * 8,
+                                            .operation = BLKIF_OP_WRITE,
+                                            .response_operation = BLKIF_OP_WRITE,
+                                            .segments = 2,
+                                            .bytes = 8192,
+                                            .slots = 1,
+                                            .status = BLKIF_RSP_OKAY};
+    const uint32_t tag = journal_reserve(&rig.journal);
 
-    request.segment[1] = (struct slab_segment){.gref = (uint32_t)id, .last_sector = 7};
-    ring_take(&rig.ring, &slot);
-    return (uint16_t)journal_take(&rig.journal, &request, 1);
+    journal_extent(&rig.journal, tag)[1] =
+        (struct slab_segment){.gref = (uint32_t)id, .last_sector = 7};
+    ring_consume(&rig.ring, 1);
+    journal_take(&rig.journal, tag, &request);
+    return (uint16_t)tag;
 }
 
 static struct slab_header read_header(void)

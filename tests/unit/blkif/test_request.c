@@ -29,7 +29,8 @@ static void lists_keep_their_order(void **state)
 
 static void check_plan(uint8_t operation, uint32_t bytes, const char *expected)
 {
-    static const char letters[] = {[IO_READ] = 'r', [IO_WRITE] = 'w', [IO_FLUSH] = 'f'};
+    static const char letters[] = {
+        [IO_READ] = 'r', [IO_WRITE] = 'w', [IO_FLUSH] = 'f', [IO_DISCARD] = 'd'};
     const struct slab_entry entry = {.operation = operation, .bytes = bytes};
     const struct request_plan *plan = request_plan(&entry);
 
@@ -43,6 +44,7 @@ static void each_operation_has_its_steps(void **state)
     (void)state;
     check_plan(BLKIF_OP_READ, 512, "r");
     check_plan(BLKIF_OP_WRITE, 512, "w");
+    check_plan(BLKIF_OP_DISCARD, 0, "d");
     check_plan(BLKIF_OP_FLUSH_DISKCACHE, 0, "f");
     check_plan(BLKIF_OP_FLUSH_DISKCACHE, 512, "fw");
     check_plan(BLKIF_OP_WRITE_BARRIER, 0, "f");
@@ -54,7 +56,9 @@ static void a_step_is_made_anew_each_time(void **state)
     uint8_t buffer[4096];
     struct slab_entry entry = {
         .operation = BLKIF_OP_WRITE_BARRIER, .bytes = 4096, .sector = UINT64_C(1) << 40};
-    struct request request = {.entry = &entry, .buffer = buffer};
+    uint8_t *place = buffer;
+    struct iovec iov;
+    struct request request = {.entry = &entry, .buffers = &place, .buffer_count = 1, .iov = &iov};
     (void)state;
 
     request_prepare_io(&request);

@@ -193,7 +193,7 @@ static void what_cannot_be_connected_is_refused_and_nothing_is_kept(void **state
     bad.u.connect_queue.max_requests = 0;
     refuse(&bad, true);
     bad = good;
-    bad.u.connect_queue.max_segments = 12;
+    bad.u.connect_queue.max_segments = 256;
     refuse(&bad, true);
     bad = good;
     bad.u.connect_queue.local_port = 0;
