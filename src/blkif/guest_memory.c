@@ -43,13 +43,18 @@ static void add_piece(struct guest_memory *memory, struct request *request,
     memory->pieces[memory->count++] = *piece;
 }
 
+static uint32_t segment_bytes(const struct slab_segment *segment)
+{
+    return (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
+}
+
 /* One segment, at `position` of the request's data; two pieces where it crosses into the next
  * buffer. */
 static void add_segment(struct guest_memory *memory, struct request *request,
                         const struct slab_segment *segment, uint64_t position)
 {
     uint32_t offset = segment->first_sector * SECTOR_BYTES;
-    uint32_t left = (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
+    uint32_t left = segment_bytes(segment);
 
     while (left) {
         const uint64_t within = position % BUFFER_BYTES;
@@ -82,7 +87,7 @@ bool guest_memory_add(struct guest_memory *memory, struct request *request)
         const struct slab_segment *segment = &request->segments[i];
 
         add_segment(memory, request, segment, position);
-        position += (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
+        position += segment_bytes(segment);
     }
     request->copied = true; /* until a piece of it says otherwise */
     return true;

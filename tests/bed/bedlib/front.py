@@ -134,7 +134,8 @@ class Frontend:
                                  byte1=len(segments) if byte1 is None else byte1, handle=handle,
                                  segments=len(segments), segment=array)
         native.check(self.lib.front_put(self.queue, ctypes.byref(request)))
-        self.in_flight.setdefault(ident, []).append(op)
+        # an indirect request is answered with its inner operation, which is where others have their count
+        self.in_flight.setdefault(ident, []).append(request.byte1 if op == INDIRECT else op)
         return ident
 
     def put_raw(self, slot, ident=None, op=None):
