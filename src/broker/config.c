@@ -20,6 +20,10 @@
 #define FILE_BYTES_MAX ((size_t)256 * 1024)
 #define LINE_BYTES_MAX 2048
 
+/* The default of max-queues is the number of CPUs, but no more than this: what further queues bring
+ * one disk is less than they cost. */
+#define QUEUES_STANDARD_MAX 1U
+
 /* One file being read. */
 struct reading {
     const char *path;
@@ -266,6 +270,23 @@ static void find_worker(struct config *config)
         memcpy(config->worker, installed, sizeof(installed));
 }
 
+static uint32_t lesser(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t online_cpus(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : lesser((uint32_t)count, STATE_MAX_QUEUES);
+}
+
+uint32_t config_queue_threads(const struct config *config)
+{
+    return config->queue_threads != 0 ? config->queue_threads
+                                      : lesser(online_cpus(), config->disk.max_queues);
+}
+
 int config_load(const char *path, char *why, struct config *out)
 {
     struct config config;
@@ -276,6 +297,7 @@ int config_load(const char *path, char *why, struct config *out)
     reading.base[CONFIG_IN_OPTIONS] = &config.disk;
     why[0] = '\0';
     set_defaults(&reading, true);
+    config.disk.max_queues = lesser(online_cpus(), QUEUES_STANDARD_MAX);
     int rc = read_file(&reading);
     if (rc == 0)
         rc = follow_run_dir(&reading, &config);

@@ -27,6 +27,11 @@ struct disk_options {
     uint32_t sector_size; /* bytes; 0: the device's own, 512 for files */
     uint32_t max_ring_page_order;
     uint32_t max_requests; /* 0: as many as the ring has slots */
+    uint32_t max_segments; /* of a request in the ring's slots: over 11 with multi-block requests */
+    uint32_t max_indirect_segments; /* 0: none are offered */
+    uint32_t max_queues;
+    bool persistent; /* grants that the frontend keeps may stay mapped */
+    bool discard;
 };
 
 struct config {
@@ -41,8 +46,13 @@ struct config {
     uint32_t worker_uid_base; /* a worker's uid and gid are this + domid; 0: stays root (tests) */
     uint32_t attach_timeout;  /* seconds the hook's add waits for an image that is in use */
     uint64_t worker_buffer_size; /* bytes of data buffers per worker */
+    uint32_t queue_threads;      /* of a worker; 0: as many as CPUs, at most disk.max_queues */
+    uint32_t grant_budget;       /* granted pages that all guests together may keep mapped */
     struct disk_options disk;    /* defaults for every disk */
 };
+
+/* How many threads serve the queues of a worker. */
+uint32_t config_queue_threads(const struct config *config);
 
 /* One file of disks.d. */
 struct disk_config {

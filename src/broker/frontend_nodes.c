@@ -8,17 +8,18 @@
 
 struct reading {
     const char *dir;
+    uint32_t max_queues;
     struct frontend_text *text;
     unsigned used;
     uint32_t state;
     struct frontend_nodes nodes;
 };
 
-static int read_node(struct xenstore *xs, struct reading *reading, const char *name,
-                     const char **value)
+static int read_node(struct xenstore *xs, struct reading *reading, const char *dir,
+                     const char *name, const char **value)
 {
     char *text = reading->text->values[reading->used];
-    int error = xenstore_read_at(xs, reading->dir, name, text, FRONTEND_VALUE_MAX);
+    int error = xenstore_read_at(xs, dir, name, text, FRONTEND_VALUE_MAX);
     switch (error) {
     case 0:
         break;
@@ -37,6 +38,40 @@ static int read_node(struct xenstore *xs, struct reading *reading, const char *n
     return 0;
 }
 
+static int read_ring(struct xenstore *xs, struct reading *reading, const char *dir,
+                     struct frontend_ring *ring)
+{
+    int error = read_node(xs, reading, dir, "ring-ref", &ring->ring_ref);
+    if (error == 0)
+        error = read_node(xs, reading, dir, "event-channel", &ring->event_channel);
+    for (unsigned i = 0; error == 0 && i < STATE_MAX_RING_PAGES; i++) {
+        char name[24];
+        snprintf(name, sizeof(name), "ring-ref%u", i);
+        error = read_node(xs, reading, dir, name, &ring->ring_refs[i]);
+        if (i > 0 && ring->ring_refs[i] == NULL)
+            break; /* what follows a gap is never used; page 0 may be in `ring-ref` */
+    }
+    return error;
+}
+
+static int read_rings(struct xenstore *xs, struct reading *reading)
+{
+    char why[NEGOTIATE_WHY_MAX];
+    uint32_t count;
+
+    if (negotiate_queues(reading->nodes.num_queues, reading->max_queues, why, &count) != 0)
+        return 0; /* for negotiate() to refuse */
+    if (count == 1)
+        return read_ring(xs, reading, reading->dir, &reading->nodes.rings[0]);
+    int error = 0;
+    for (uint32_t i = 0; error == 0 && i < count; i++) {
+        char dir[XENSTORE_PATH_MAX];
+        snprintf(dir, sizeof(dir), "%s/queue-%u", reading->dir, i);
+        error = read_ring(xs, reading, dir, &reading->nodes.rings[i]);
+    }
+    return error;
+}
+
 static int read_in_transaction(struct xenstore *xs, void *context)
 {
     struct reading *reading = context;
@@ -49,9 +84,8 @@ static int read_in_transaction(struct xenstore *xs, void *context)
         {"ring-page-order", &nodes->ring_page_order},
         {"num-ring-pages", &nodes->num_ring_pages},
         {"ring-pages", &nodes->ring_pages},
-        {"ring-ref", &nodes->ring_ref},
-        {"event-channel", &nodes->event_channel},
         {"multi-queue-num-queues", &nodes->num_queues},
+        {"feature-persistent", &nodes->persistent},
         {"max-requests", &nodes->max_requests},
         {"max-request-segments", &nodes->max_segments},
         {"max-request-size", &nodes->max_request_size},
@@ -62,23 +96,18 @@ static int read_in_transaction(struct xenstore *xs, void *context)
     reading->state = 0;
     int error = 0;
     for (unsigned i = 0; error == 0 && i < sizeof(single) / sizeof(single[0]); i++)
-        error = read_node(xs, reading, single[i].name, single[i].value);
-    for (unsigned i = 0; error == 0 && i < STATE_MAX_RING_PAGES; i++) {
-        char name[24];
-        snprintf(name, sizeof(name), "ring-ref%u", i);
-        error = read_node(xs, reading, name, &nodes->ring_refs[i]);
-        if (i > 0 && nodes->ring_refs[i] == NULL)
-            break; /* what follows a gap is never used; page 0 may be in `ring-ref` */
-    }
+        error = read_node(xs, reading, reading->dir, single[i].name, single[i].value);
+    if (error == 0)
+        error = read_rings(xs, reading);
     if (error == 0)
         (void)xenstore_read_u32(xs, reading->dir, "state", UINT32_MAX, &reading->state);
     return error;
 }
 
-int frontend_nodes_read(struct xenstore *xs, const char *dir, struct frontend_text *text,
-                        uint32_t *state, struct frontend_nodes *nodes)
+int frontend_nodes_read(struct xenstore *xs, const char *dir, uint32_t max_queues,
+                        struct frontend_text *text, uint32_t *state, struct frontend_nodes *nodes)
 {
-    struct reading reading = {.dir = dir, .text = text};
+    struct reading reading = {.dir = dir, .max_queues = max_queues, .text = text};
     int error = xenstore_transaction(xs, read_in_transaction, &reading);
     if (error != 0)
         return error;

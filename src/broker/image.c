@@ -12,9 +12,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -287,6 +289,23 @@ void image_identity(const struct image *image, uint64_t *device, uint64_t *inode
 bool image_is_block_device(const struct image *image)
 {
     return image->block_device;
+}
+
+int image_discard_limits(const struct image *image, struct discard_limits *out)
+{
+    return image->block_device ? discard_limits_read(image->fd, out) : -ENOTBLK;
+}
+
+int image_size(const struct image *image, uint64_t *out)
+{
+    struct stat status;
+
+    if (image->block_device)
+        return ioctl(image->fd, BLKGETSIZE64, out) ? -errno : 0;
+    if (fstat(image->fd, &status))
+        return -errno;
+    *out = (uint64_t)status.st_size;
+    return 0;
 }
 
 bool image_held_by_twin(const struct image_table *table, const struct image *image)

@@ -7,6 +7,8 @@
 #ifndef BLKBACK_BROKER_IMAGE_H
 #define BLKBACK_BROKER_IMAGE_H
 
+#include "blkback/discard_limits.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -55,6 +57,13 @@ int image_open_for_worker(const struct image *image);
 
 void image_identity(const struct image *image, uint64_t *device, uint64_t *inode);
 bool image_is_block_device(const struct image *image);
+
+/* What a block device can discard, which the worker can't find out. Returns 0, -ENOTBLK for a file,
+ * or -errno. */
+int image_discard_limits(const struct image *image, struct discard_limits *out);
+
+/* The size by now, bytes. Returns 0 or -errno. */
+int image_size(const struct image *image, uint64_t *out);
 
 /*
  * Whether a domain of the same UUID, the other end of a migration to this same host or the former

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #define SHOWN_MAX 40U /* bytes of a guest's text in a message */
 
@@ -83,24 +84,20 @@ static int parse_ring_order(const struct frontend_nodes *nodes, const struct off
 }
 
 /*
- * The grant references of the ring's pages. A frontend that says nothing of the ring's size means
+ * The grant references of a ring's pages. A frontend that says nothing of the ring's size means
  * `ring-ref`, whatever ring-refN a former one left. The frontends of 2010, and those with one page,
  * wrote `ring-ref` in the place of ring-ref0.
  */
-static int parse_ring_refs(const struct frontend_nodes *nodes, uint32_t order,
+static int parse_ring_refs(const struct frontend_ring *ring, bool sized, uint32_t pages,
                            char why[NEGOTIATE_WHY_MAX], struct connection_queue *queue)
 {
-    bool sized = nodes->ring_page_order != NULL || nodes->num_ring_pages != NULL ||
-                 nodes->ring_pages != NULL;
-    uint32_t pages = UINT32_C(1) << order;
-
     for (uint32_t i = 0; i < pages; i++) {
         char name[24];
         snprintf(name, sizeof(name), "ring-ref%u", i);
-        const char *text = sized ? nodes->ring_refs[i] : NULL;
+        const char *text = sized ? ring->ring_refs[i] : NULL;
         bool plain = i == 0 && text == NULL;
         if (plain)
-            text = nodes->ring_ref;
+            text = ring->ring_ref;
         int error =
             need_number(plain ? "ring-ref" : name, text, 0, UINT32_MAX, why, &queue->ring_refs[i]);
         if (error != 0)
@@ -112,6 +109,74 @@ static int parse_ring_refs(const struct frontend_nodes *nodes, uint32_t order,
             }
         }
     }
+    return need_number("event-channel", ring->event_channel, 1, UINT32_MAX, why,
+                       &queue->remote_port);
+}
+
+/* What two rings share would be served twice at once. */
+static int check_rings_differ(const struct negotiated *settled, char why[NEGOTIATE_WHY_MAX])
+{
+    uint32_t pages = UINT32_C(1) << settled->ring_order;
+
+    for (uint32_t n = 1; n < settled->queue_count; n++) {
+        for (uint32_t m = 0; m < n; m++) {
+            const struct connection_queue *a = &settled->queues[m];
+            const struct connection_queue *b = &settled->queues[n];
+            if (a->remote_port == b->remote_port) {
+                return refuse(why, "queue-%u and queue-%u have the same event channel %u", m, n,
+                              a->remote_port);
+            }
+            for (uint32_t i = 0; i < pages * pages; i++) {
+                if (a->ring_refs[i / pages] == b->ring_refs[i % pages]) {
+                    return refuse(why, "queue-%u and queue-%u have the same grant %u", m, n,
+                                  a->ring_refs[i / pages]);
+                }
+            }
+        }
+    }
+    return 0;
+}
+
+static int parse_rings(const struct frontend_nodes *nodes, char why[NEGOTIATE_WHY_MAX],
+                       struct negotiated *settled)
+{
+    bool sized = nodes->ring_page_order != NULL || nodes->num_ring_pages != NULL ||
+                 nodes->ring_pages != NULL;
+    uint32_t pages = UINT32_C(1) << settled->ring_order;
+    char reason[NEGOTIATE_WHY_MAX] = "";
+
+    for (uint32_t n = 0; n < settled->queue_count; n++) {
+        if (parse_ring_refs(&nodes->rings[n], sized, pages, reason, &settled->queues[n]) == 0)
+            continue;
+        if (settled->queue_count == 1)
+            return refuse(why, "%s", reason);
+        return refuse(why, "queue-%u: %.200s", n, reason);
+    }
+    return check_rings_differ(settled, why);
+}
+
+int negotiate_queues(const char *num_queues, uint32_t most, char why[NEGOTIATE_WHY_MAX],
+                     uint32_t *out)
+{
+    if (num_queues == NULL) {
+        *out = 1;
+        return 0;
+    }
+    return need_number("multi-queue-num-queues", num_queues, 1, most, why, out);
+}
+
+/* Grants stay mapped only when both sides say so: else a frontend takes them back. */
+static int parse_persistent(const struct frontend_nodes *nodes, const struct offer *offer,
+                            char why[NEGOTIATE_WHY_MAX], bool *out)
+{
+    uint32_t asked = 0;
+    if (nodes->persistent != NULL) {
+        int error =
+            need_number("feature-persistent", nodes->persistent, 0, UINT32_MAX, why, &asked);
+        if (error != 0)
+            return error;
+    }
+    *out = offer->persistent && asked != 0;
     return 0;
 }
 
@@ -162,7 +227,9 @@ static int parse_limits(const struct frontend_nodes *nodes, const struct offer *
     settled->asked_requests = requests[0];
     settled->max_requests = requests[1];
     settled->asked_segments = segments[0];
-    settled->max_segments = segments[1];
+    settled->max_segments = settled->abi == BLKIF_ABI_X86_32
+                                ? lesser(segments[1], NEGOTIATE_SEGMENTS_X86_32)
+                                : segments[1];
     settled->asked_size = size[0];
     settled->max_request_size = size[1];
     return 0;
@@ -188,6 +255,7 @@ static bool limits_differ(const struct negotiated *settled, const struct offer *
            settled->max_segments != offer->max_segments ||
            settled->max_request_size != offer->max_request_size ||
            settled->ring_order != offer->max_ring_page_order ||
+           settled->queue_count != offer->max_queues || settled->persistent != offer->persistent ||
            (settled->asked_requests != 0 && settled->asked_requests != settled->max_requests) ||
            (settled->asked_segments != 0 && settled->asked_segments != settled->max_segments) ||
            (settled->asked_size != 0 && settled->asked_size != settled->max_request_size);
@@ -196,24 +264,23 @@ static bool limits_differ(const struct negotiated *settled, const struct offer *
 int negotiate(const struct frontend_nodes *nodes, const struct offer *offer,
               char why[NEGOTIATE_WHY_MAX], struct negotiated *out)
 {
-    struct negotiated settled = {.abi = BLKIF_ABI_NATIVE};
-    uint32_t queues;
+    struct negotiated settled;
 
+    memset(&settled, 0, sizeof(settled));
     int error = parse_abi(nodes, why, &settled);
-    if (error == 0 && nodes->num_queues != NULL)
-        error = need_number("multi-queue-num-queues", nodes->num_queues, 1, 1, why, &queues);
+    if (error == 0)
+        error = negotiate_queues(nodes->num_queues, offer->max_queues, why, &settled.queue_count);
     if (error == 0)
         error = parse_ring_order(nodes, offer, why, &settled.ring_order);
     if (error == 0)
-        error = parse_ring_refs(nodes, settled.ring_order, why, &settled.queue);
-    if (error == 0) {
-        error = need_number("event-channel", nodes->event_channel, 1, UINT32_MAX, why,
-                            &settled.queue.remote_port);
-    }
+        error = parse_rings(nodes, why, &settled);
     if (error == 0)
         error = parse_limits(nodes, offer, why, &settled);
+    if (error == 0)
+        error = parse_persistent(nodes, offer, why, &settled.persistent);
     if (error != 0)
         return error;
+    settled.max_indirect_segments = offer->max_indirect_segments; /* asked for by using them */
     settled.differs = limits_differ(&settled, offer);
     *out = settled;
     return 0;
@@ -237,11 +304,14 @@ const char *negotiate_describe(const struct negotiated *settled, const struct of
     snprintf(text, size,
              "ring pages offered %u, settled %u; requests offered %u, asked %s, settled %u; "
              "segments offered %u, asked %s, settled %u; request size offered %u, asked %s, "
-             "settled %u",
+             "settled %u; queues offered %u, settled %u; persistent grants offered %s, settled %s; "
+             "indirect segments offered %u",
              1U << offer->max_ring_page_order, 1U << settled->ring_order, offer->max_requests,
              asked_text(settled->asked_requests, requests), settled->max_requests,
              offer->max_segments, asked_text(settled->asked_segments, segments),
              settled->max_segments, offer->max_request_size, asked_text(settled->asked_size, bytes),
-             settled->max_request_size);
+             settled->max_request_size, offer->max_queues, settled->queue_count,
+             offer->persistent ? "yes" : "no", settled->persistent ? "yes" : "no",
+             offer->max_indirect_segments);
     return text;
 }

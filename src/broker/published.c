@@ -9,7 +9,11 @@
 #include <xen/io/blkif.h>
 
 /* What depends on the store is published once it is open, the rest always. */
-enum needs { NEEDS_NOTHING, NEEDS_STORE };
+enum needs {
+    NEEDS_NOTHING,
+    NEEDS_STORE,
+    NEEDS_DISCARD /* by the store; without it there is no such node */
+};
 
 struct published_node {
     const char *name;
@@ -47,10 +51,39 @@ static uint64_t flush(const struct offer *offer)
     return offer->flush ? 1 : 0;
 }
 
-static uint64_t zero(const struct offer *offer)
+static uint64_t indirect_segments(const struct offer *offer)
 {
-    (void)offer;
-    return 0;
+    return offer->max_indirect_segments;
+}
+
+static uint64_t queues(const struct offer *offer)
+{
+    return offer->max_queues;
+}
+
+static uint64_t persistent(const struct offer *offer)
+{
+    return offer->persistent ? 1 : 0;
+}
+
+static uint64_t discard(const struct offer *offer)
+{
+    return offer->discard ? 1 : 0;
+}
+
+static uint64_t discard_granularity(const struct offer *offer)
+{
+    return offer->discard_granularity;
+}
+
+static uint64_t discard_alignment(const struct offer *offer)
+{
+    return offer->discard_alignment;
+}
+
+static uint64_t discard_secure(const struct offer *offer)
+{
+    return offer->discard_secure ? 1 : 0;
 }
 
 /* In units of 512 bytes, whatever the sector size. */
@@ -79,6 +112,7 @@ static uint64_t info(const struct offer *offer)
     return flags;
 }
 
+/* clang-format off */
 static const struct published_node table[] = {
     {"max-ring-page-order", NEEDS_NOTHING, ring_page_order},
     {"max-ring-pages", NEEDS_NOTHING, ring_pages},
@@ -87,23 +121,19 @@ static const struct published_node table[] = {
     {"max-request-size", NEEDS_NOTHING, request_size},
     {"feature-flush-cache", NEEDS_NOTHING, flush},
     {"feature-barrier", NEEDS_NOTHING, flush},
-    {"feature-persistent", NEEDS_NOTHING, zero},
+    {"feature-max-indirect-segments", NEEDS_NOTHING, indirect_segments},
+    {"multi-queue-max-queues", NEEDS_NOTHING, queues},
+    {"feature-persistent", NEEDS_NOTHING, persistent},
+    {"feature-discard", NEEDS_STORE, discard},
+    {"discard-granularity", NEEDS_DISCARD, discard_granularity},
+    {"discard-alignment", NEEDS_DISCARD, discard_alignment},
+    {"discard-secure", NEEDS_DISCARD, discard_secure},
     {"sectors", NEEDS_STORE, sectors},
     {"sector-size", NEEDS_STORE, sector_size},
     {"physical-sector-size", NEEDS_STORE, physical_sector_size},
     {"info", NEEDS_STORE, info},
 };
-
-/* What the kernel's xen-blkback writes and we do not. */
-const char *const foreign_nodes[] = {
-    "feature-max-indirect-segments",
-    "multi-queue-max-queues",
-    "feature-discard",
-    "discard-granularity",
-    "discard-alignment",
-    "discard-secure",
-    NULL,
-};
+/* clang-format on */
 
 unsigned published_nodes(void)
 {
@@ -117,8 +147,15 @@ const char *published_name(unsigned node)
 
 int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX])
 {
-    if (table[node].needs == NEEDS_STORE && !offer->store_known)
+    if (table[node].needs == NEEDS_DISCARD && offer->store_known && !offer->discard)
+        return -ENOENT;
+    if (table[node].needs != NEEDS_NOTHING && !offer->store_known)
         return -ENODATA;
     snprintf(value, NEGOTIATE_VALUE_MAX, "%" PRIu64, table[node].value(offer));
     return 0;
+}
+
+bool published_of_medium(unsigned node)
+{
+    return table[node].needs == NEEDS_STORE && table[node].value != discard;
 }

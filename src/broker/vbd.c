@@ -90,19 +90,6 @@ void vbd_unwatch_frontend(struct vbd *vbd)
     (void)xenstore_unwatch(vbd->broker->xs, path, token);
 }
 
-void vbd_make_offer(struct vbd *vbd)
-{
-    const struct disk_options *options = &vbd->disk.options;
-    uint32_t slots = blkif_abi_ring_slots(BLKIF_ABI_NATIVE, options->max_ring_page_order);
-    uint32_t requests = options->max_requests;
-    vbd->offer.max_ring_page_order = options->max_ring_page_order;
-    vbd->offer.max_requests = requests == 0 || requests > slots ? slots : requests;
-    vbd->offer.max_segments = NEGOTIATE_SEGMENTS;
-    vbd->offer.max_request_size = NEGOTIATE_SEGMENTS * NEGOTIATE_PAGE_BYTES;
-    if (!vbd->offer.store_known)
-        vbd->offer.flush = true; /* until the store says otherwise */
-}
-
 /*
  * Where a vbd that a former broker, or the kernel's backend, has already worked on is taken up.
  * Rings that were connected are lost: nobody serves them, and the frontend must begin again.

@@ -2,8 +2,9 @@
 /*
  * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
- * store), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c
- * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
+ * store), vbd_caps.c (what it can do), vbd_connect.c (negotiation and rings), vbd_close.c
+ * (everything back), vbd_publish.c (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c
+ * (connection file).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -42,6 +43,7 @@ struct vbd_toolstack {
     bool read_only;
     bool shared; /* mode "w!" */
     bool cdrom;
+    bool discard; /* `discard-enable` is not 0 */
     bool has_script;
 };
 
@@ -93,6 +95,7 @@ struct vbd {
     struct worker_store_opened caps;
     struct offer offer;
     struct negotiated negotiated;
+    uint32_t queues_connected; /* a bit for each ring that the worker has */
     bool evtchn_restricted;
     char reason[STATE_TEXT_MAX];
     struct connection_file saved; /* what the connection file says */
@@ -124,9 +127,6 @@ void vbd_mark_dirty(struct vbd *vbd);
 void vbd_frontend_changed(struct vbd *vbd);
 
 void vbd_unwatch_frontend(struct vbd *vbd);
-
-/* What is published, from the configuration and the store as far as it is known. */
-void vbd_make_offer(struct vbd *vbd);
 
 /* Only when the worker knows nothing of it any more. */
 void vbd_destroy(struct vbd *vbd);
@@ -168,6 +168,20 @@ void vbd_open_give_up(struct vbd *vbd);
 
 /* Lets go of image and slab. The worker must not know the vbd any more, or be gone. */
 void vbd_release_image(struct vbd *vbd);
+
+/* ---- vbd_caps.c ---- */
+
+/* What is published, from the configuration and the store as far as it is known. */
+void vbd_make_offer(struct vbd *vbd);
+
+/* Whether an honest worker can have found that of this disk. */
+bool vbd_caps_possible(const struct disk_config *disk, const struct worker_store_opened *caps);
+
+/* Puts what the worker says of the store into the offer. */
+void vbd_take_caps(struct vbd *vbd, const struct worker_store_opened *caps);
+
+/* Whether configuration and toolstack let the guest discard. */
+bool vbd_discard_wanted(const struct vbd *vbd);
 
 /* ---- vbd_connect.c ---- */
 

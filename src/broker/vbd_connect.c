@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DESCRIPTION_MAX 320U
+#define DESCRIPTION_MAX 480U
 
 /* What the frontend wants now. Returns 0; -EAGAIN when it has changed its mind since; else -errno
  * with the reason. */
@@ -20,7 +20,8 @@ static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct nego
     struct frontend_nodes nodes;
     uint32_t state;
 
-    int error = frontend_nodes_read(vbd->broker->xs, vbd->frontend, &text, &state, &nodes);
+    int error = frontend_nodes_read(vbd->broker->xs, vbd->frontend, vbd->offer.max_queues, &text,
+                                    &state, &nodes);
     if (error != 0) {
         snprintf(why, NEGOTIATE_WHY_MAX, "can't read the frontend's nodes: %s", strerror(-error));
         return error;
@@ -41,30 +42,74 @@ static void log_negotiation(struct vbd *vbd)
     }
 }
 
-static int send_connect(struct vbd *vbd, const struct evtchn *evtchn, uint32_t local_port)
+/* The broker's end of one queue's channel, held only until the worker has it. */
+struct channel {
+    struct evtchn *evtchn; /* NULL: none */
+    uint32_t local_port;
+};
+
+static void close_channels(struct channel channels[STATE_MAX_QUEUES])
+{
+    /* A copy kept would keep the channel bound when the worker dies. */
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        evtchn_close(channels[i].evtchn);
+}
+
+static int bind_channels(struct vbd *vbd, struct channel channels[STATE_MAX_QUEUES],
+                         char why[NEGOTIATE_WHY_MAX])
+{
+    for (unsigned i = 0; i < vbd->negotiated.queue_count; i++) {
+        uint32_t port = vbd->negotiated.queues[i].remote_port;
+        int error = evtchn_bind(vbd->address.domid, port, &channels[i].evtchn,
+                                &channels[i].local_port, &vbd->evtchn_restricted);
+        if (error != 0) {
+            snprintf(why, NEGOTIATE_WHY_MAX, "can't bind event channel %u: %s", port,
+                     strerror(-error));
+            return error;
+        }
+    }
+    return 0;
+}
+
+static int send_connect(struct vbd *vbd, unsigned queue, const struct channel *channel)
 {
     const struct negotiated *settled = &vbd->negotiated;
     struct worker_message message = worker_message(WORKER_CONNECT_QUEUE, vbd->number);
     message.u.connect_queue = (struct worker_connect_queue){
-        .queue = 0,
-        .queue_count = 1,
+        .queue = queue,
+        .queue_count = settled->queue_count,
         .abi = (uint32_t)settled->abi,
         .ring_order = settled->ring_order,
         .max_requests = settled->max_requests,
         .max_segments = settled->max_segments,
-        .local_port = local_port,
+        .max_indirect_segments = settled->max_indirect_segments,
+        .persistent = settled->persistent,
+        .local_port = channel->local_port,
     };
-    memcpy(message.u.connect_queue.ring_refs, settled->queue.ring_refs,
-           sizeof(settled->queue.ring_refs));
-    int fd = evtchn_fd(evtchn);
+    memcpy(message.u.connect_queue.ring_refs, settled->queues[queue].ring_refs,
+           sizeof(settled->queues[queue].ring_refs));
+    int fd = evtchn_fd(channel->evtchn);
     return domain_send(vbd->domain, &message, &fd, 1);
+}
+
+/* Nothing is sent before everything that the worker will need is there. */
+static int connect_queues(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX])
+{
+    struct channel channels[STATE_MAX_QUEUES] = {{.evtchn = NULL}};
+
+    int error = bind_channels(vbd, channels, why);
+    for (unsigned i = 0; error == 0 && i < vbd->negotiated.queue_count; i++) {
+        error = send_connect(vbd, i, &channels[i]);
+        if (error != 0)
+            snprintf(why, NEGOTIATE_WHY_MAX, "can't reach the worker");
+    }
+    close_channels(channels);
+    return error;
 }
 
 void vbd_connect(struct vbd *vbd)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
-    struct evtchn *evtchn;
-    uint32_t local_port;
 
     int error = read_wishes(vbd, why, &vbd->negotiated);
     if (error == -EAGAIN)
@@ -74,26 +119,19 @@ void vbd_connect(struct vbd *vbd)
         return;
     }
     log_negotiation(vbd);
-    uint32_t port = vbd->negotiated.queue.remote_port;
-    error = evtchn_bind(vbd->address.domid, port, &evtchn, &local_port, &vbd->evtchn_restricted);
+    error = connect_queues(vbd, why);
     if (error != 0) {
-        snprintf(why, sizeof(why), "can't bind event channel %u: %s", port, strerror(-error));
         vbd_fail(vbd, error, why);
         return;
     }
-    error = send_connect(vbd, evtchn, local_port);
-    evtchn_close(evtchn); /* a copy kept would keep the channel bound when the worker dies */
-    if (error != 0) {
-        vbd_fail(vbd, error, "can't reach the worker");
-        return;
-    }
+    vbd->queues_connected = 0;
     vbd->rings = RINGS_CONNECTING;
 }
 
 bool vbd_check_rings(struct vbd *vbd)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
-    struct negotiated now = {.abi = BLKIF_ABI_NATIVE};
+    struct negotiated now;
 
     int error = read_wishes(vbd, why, &now);
     if (error == -EAGAIN)
@@ -104,7 +142,8 @@ bool vbd_check_rings(struct vbd *vbd)
     }
     const struct negotiated *old = &vbd->negotiated;
     if (now.abi == old->abi && now.ring_order == old->ring_order &&
-        memcmp(&now.queue, &old->queue, sizeof(now.queue)) == 0)
+        now.queue_count == old->queue_count &&
+        memcmp(now.queues, old->queues, sizeof(now.queues)) == 0)
         return false;
     vbd_log(vbd, LOG_LEVEL_INFO, "the frontend has come back with a new ring");
     vbd_disconnect(vbd);
@@ -126,37 +165,57 @@ static void connected(struct vbd *vbd)
     }
     vbd->phase = VBD_CONNECTED;
     vbd->reason[0] = '\0';
-    vbd_log(vbd, LOG_LEVEL_INFO, "connected: protocol %s, %u ring page%s, %u requests%s",
-            blkif_abi_name(vbd->negotiated.abi), 1U << vbd->negotiated.ring_order,
+    vbd_log(vbd, LOG_LEVEL_INFO, "connected: protocol %s, %u ring%s of %u page%s, %u requests%s%s",
+            blkif_abi_name(vbd->negotiated.abi), vbd->negotiated.queue_count,
+            vbd->negotiated.queue_count == 1 ? "" : "s", 1U << vbd->negotiated.ring_order,
             vbd->negotiated.ring_order == 0 ? "" : "s", vbd->negotiated.max_requests,
+            vbd->negotiated.persistent ? ", persistent grants" : "",
             vbd->evtchn_restricted ? "" : ", event channel not restricted");
     vbd_mark_dirty(vbd);
 }
 
+/* One of the rings can't be served, so none is. */
+static void fail_rings(struct vbd *vbd, const struct worker_message *message)
+{
+    char reason[STATE_TEXT_MAX];
+    log_escape(message->u.text, reason, sizeof(reason));
+    if (vbd->rings == RINGS_CONNECTING)
+        vbd_disconnect(vbd);
+    vbd_fail(vbd, message->error < 0 ? message->error : -EIO, reason);
+}
+
+static bool on_queue_connected(struct vbd *vbd, const struct worker_message *message)
+{
+    uint32_t queue = message->u.connect_queue.queue;
+    uint32_t all = (UINT32_C(1) << vbd->negotiated.queue_count) - 1;
+
+    if (queue >= vbd->negotiated.queue_count || (vbd->queues_connected & UINT32_C(1) << queue) != 0)
+        return false;
+    vbd->queues_connected |= UINT32_C(1) << queue;
+    if (vbd->queues_connected == all)
+        connected(vbd);
+    return true;
+}
+
 bool vbd_on_queue_answer(struct vbd *vbd, const struct worker_message *message)
 {
+    if (vbd->rings == RINGS_DISCONNECTING)
+        return true; /* of another ring than the one that failed */
     if (vbd->rings != RINGS_CONNECTING)
         return false;
-    if (message->type == WORKER_QUEUE_CONNECTED) {
-        connected(vbd);
-        return true;
-    }
-    char reason[STATE_TEXT_MAX];
-    vbd->rings = RINGS_NONE;
-    log_escape(message->u.text, reason, sizeof(reason));
-    vbd_fail(vbd, message->error < 0 ? message->error : -EIO, reason);
+    if (message->type == WORKER_QUEUE_CONNECTED)
+        return on_queue_connected(vbd, message);
+    fail_rings(vbd, message);
     return true;
 }
 
 bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message)
 {
-    char reason[STATE_TEXT_MAX];
     if (vbd->rings == RINGS_DISCONNECTING)
         return true; /* it was on its way when we hung up */
-    if (vbd->rings != RINGS_CONNECTED)
+    if (vbd->rings != RINGS_CONNECTED && vbd->rings != RINGS_CONNECTING)
         return false;
-    log_escape(message->u.text, reason, sizeof(reason));
-    vbd_fail(vbd, message->error < 0 ? message->error : -EIO, reason);
+    fail_rings(vbd, message);
     return true;
 }
 

@@ -36,6 +36,8 @@ int vbd_read_toolstack(struct vbd *vbd)
         snprintf(toolstack.vdev, sizeof(toolstack.vdev), "%u", vbd->address.devid);
     toolstack.cdrom =
         read_text(vbd, "device-type", text, sizeof(text)) == 0 && strcmp(text, "cdrom") == 0;
+    toolstack.discard =
+        read_text(vbd, "discard-enable", text, sizeof(text)) != 0 || strcmp(text, "0") != 0;
     char script[XENSTORE_VALUE_MAX + 1];
     toolstack.has_script = read_text(vbd, "script", script, sizeof(script)) == 0 && script[0] != 0;
     vbd->toolstack = toolstack;
@@ -138,7 +140,14 @@ static void fill_open_store(const struct vbd *vbd, struct worker_open_store *ope
         .sector_size = options->sector_size,
         .fence = file && !vbd->disk.read_only,
         .size = vbd->disk.target.size,
+        .discard = vbd_discard_wanted(vbd),
     };
+    struct discard_limits limits;
+    if (file && image_discard_limits(vbd->image, &limits) == 0) {
+        open->discard_granularity = limits.granularity;
+        open->discard_alignment = limits.alignment;
+        open->discard_max_bytes = limits.max_bytes;
+    }
     snprintf(open->vdev, sizeof(open->vdev), "%s", vbd->toolstack.vdev);
 }
 
@@ -285,40 +294,9 @@ void vbd_release_image(struct vbd *vbd)
     }
 }
 
-/* A name that can be logged as it is. */
-static bool is_name(const char *text, size_t size)
-{
-    const char *end = memchr(text, '\0', size);
-    return end != NULL &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_-") == (size_t)(end - text);
-}
-
-/* What an honest worker can have found. */
-static bool caps_possible(const struct vbd *vbd, const struct worker_store_opened *caps)
-{
-    uint32_t sector = caps->sector_size;
-    uint32_t physical = caps->physical_sector_size;
-    return sector >= 512 && sector <= 4096 && (sector & (sector - 1)) == 0 && physical >= sector &&
-           (physical & (physical - 1)) == 0 && caps->size % sector == 0 &&
-           caps->size <= INT64_MAX && (!vbd->disk.read_only || caps->read_only != 0) &&
-           is_name(caps->engine, sizeof(caps->engine));
-}
-
-static void take_caps(struct vbd *vbd, const struct worker_store_opened *caps)
-{
-    vbd->caps = *caps;
-    vbd->offer.store_known = true;
-    vbd->offer.flush = caps->flush != 0;
-    vbd->offer.size = caps->size;
-    vbd->offer.sector_size = caps->sector_size;
-    vbd->offer.physical_sector_size = caps->physical_sector_size;
-    vbd->offer.read_only = vbd->disk.read_only || caps->read_only != 0;
-    vbd->offer.cdrom = vbd->toolstack.cdrom;
-}
-
 static void store_opened(struct vbd *vbd, const struct worker_store_opened *caps)
 {
-    take_caps(vbd, caps);
+    vbd_take_caps(vbd, caps);
     vbd->store = STORE_OPEN;
     vbd->settled = true;
     vbd_log(vbd, LOG_LEVEL_INFO,
@@ -336,7 +314,7 @@ bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
         return false;
     if (message->type == WORKER_STORE_FAILED)
         open_failed(vbd, "%s", log_escape(message->u.text, reason, sizeof(reason)));
-    else if (caps_possible(vbd, &message->u.store_opened))
+    else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened))
         store_opened(vbd, &message->u.store_opened);
     else
         return false;

@@ -36,12 +36,13 @@ static int check_directory(struct xenstore *xs, const struct publication *public
 static int write_nodes(struct xenstore *xs, const struct vbd *vbd)
 {
     int error = 0;
-    for (unsigned i = 0; error == 0 && foreign_nodes[i] != NULL; i++)
-        error = xenstore_remove_at(xs, vbd->path, foreign_nodes[i]);
     for (unsigned i = 0; error == 0 && i < published_nodes(); i++) {
         char value[NEGOTIATE_VALUE_MAX];
-        if (published_value(i, &vbd->offer, value) == 0)
+        int known = published_value(i, &vbd->offer, value);
+        if (known == 0)
             error = xenstore_write_at(xs, vbd->path, published_name(i), value);
+        else if (known == -ENOENT) /* the kernel's backend may have left one */
+            error = xenstore_remove_at(xs, vbd->path, published_name(i));
     }
     return error;
 }

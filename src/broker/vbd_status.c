@@ -29,11 +29,11 @@ static void fill_negotiated(const struct vbd *vbd, struct connection_file *file)
 {
     file->abi = (uint32_t)vbd->negotiated.abi;
     file->ring_order = vbd->negotiated.ring_order;
-    file->queue_count = 1;
+    file->queue_count = vbd->negotiated.queue_count;
     file->max_requests = vbd->negotiated.max_requests;
     file->max_segments = vbd->negotiated.max_segments;
     file->evtchn_restricted = vbd->evtchn_restricted;
-    file->queues[0] = vbd->negotiated.queue;
+    memcpy(file->queues, vbd->negotiated.queues, sizeof(file->queues));
 }
 
 static void fill_store(const struct vbd *vbd, struct connection_file *file)

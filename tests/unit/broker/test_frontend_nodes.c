@@ -41,7 +41,7 @@ static int tear_down(void **state)
 
 static int read_all(void)
 {
-    return frontend_nodes_read(xs, FRONT, &text, &front_state, &nodes);
+    return frontend_nodes_read(xs, FRONT, 4, &text, &front_state, &nodes);
 }
 
 static void what_is_there_and_what_is_not(void **state)
@@ -49,11 +49,11 @@ static void what_is_there_and_what_is_not(void **state)
     (void)state;
     assert_int_equal(read_all(), 0);
     assert_int_equal(front_state, 3);
-    assert_string_equal(nodes.ring_ref, "8");
-    assert_string_equal(nodes.event_channel, "15");
+    assert_string_equal(nodes.rings[0].ring_ref, "8");
+    assert_string_equal(nodes.rings[0].event_channel, "15");
     assert_null(nodes.protocol);
     assert_null(nodes.ring_page_order);
-    assert_null(nodes.ring_refs[0]);
+    assert_null(nodes.rings[0].ring_refs[0]);
     assert_null(nodes.max_requests);
     assert_int_equal(xs->transactions, 1);
 }
@@ -65,7 +65,8 @@ static void every_node_has_its_place(void **state)
     fake_set(xs, FRONT "/ring-page-order", "5");
     fake_set(xs, FRONT "/num-ring-pages", "32");
     fake_set(xs, FRONT "/ring-pages", "31");
-    fake_set(xs, FRONT "/multi-queue-num-queues", "2");
+    fake_set(xs, FRONT "/multi-queue-num-queues", "1");
+    fake_set(xs, FRONT "/feature-persistent", "1");
     fake_set(xs, FRONT "/max-requests", "64");
     fake_set(xs, FRONT "/max-request-segments", "12");
     fake_set(xs, FRONT "/max-request-size", "49152");
@@ -81,12 +82,46 @@ static void every_node_has_its_place(void **state)
     assert_string_equal(nodes.ring_page_order, "5");
     assert_string_equal(nodes.num_ring_pages, "32");
     assert_string_equal(nodes.ring_pages, "31");
-    assert_string_equal(nodes.num_queues, "2");
+    assert_string_equal(nodes.num_queues, "1");
+    assert_string_equal(nodes.persistent, "1");
     assert_string_equal(nodes.max_requests, "64");
     assert_string_equal(nodes.max_segments, "12");
     assert_string_equal(nodes.max_request_size, "49152");
-    assert_string_equal(nodes.ring_refs[0], "100");
-    assert_string_equal(nodes.ring_refs[31], "131");
+    assert_string_equal(nodes.rings[0].ring_refs[0], "100");
+    assert_string_equal(nodes.rings[0].ring_refs[31], "131");
+}
+
+static void several_rings_are_in_folders_of_their_own(void **state)
+{
+    (void)state;
+    fake_set(xs, FRONT "/multi-queue-num-queues", "3");
+    for (unsigned i = 0; i < 3; i++) {
+        char path[80];
+        snprintf(path, sizeof(path), FRONT "/queue-%u/ring-ref0", i);
+        fake_set(xs, path, i == 0 ? "20" : i == 1 ? "21" : "22");
+        snprintf(path, sizeof(path), FRONT "/queue-%u/event-channel", i);
+        fake_set(xs, path, i == 0 ? "30" : i == 1 ? "31" : "32");
+    }
+    assert_int_equal(read_all(), 0);
+    assert_string_equal(nodes.rings[0].ring_refs[0], "20");
+    assert_null(nodes.rings[0].ring_ref); /* not the one of a former frontend with one ring */
+    assert_string_equal(nodes.rings[0].event_channel, "30");
+    assert_string_equal(nodes.rings[2].ring_refs[0], "22");
+    assert_string_equal(nodes.rings[2].event_channel, "32");
+    assert_null(nodes.rings[3].event_channel);
+}
+
+static void no_path_is_made_of_a_number_out_of_range(void **state)
+{
+    static const char *const bad[] = {"0", "5", "4294967295", "-1", "2x", ""};
+    (void)state;
+    fake_set(xs, FRONT "/queue-0/event-channel", "30");
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        fake_set(xs, FRONT "/multi-queue-num-queues", bad[i]);
+        assert_int_equal(read_all(), 0);
+        assert_string_equal(nodes.num_queues, bad[i]);
+        assert_null(nodes.rings[0].event_channel);
+    }
 }
 
 static void page_0_may_be_missing_where_others_are_not(void **state)
@@ -95,10 +130,10 @@ static void page_0_may_be_missing_where_others_are_not(void **state)
     fake_set(xs, FRONT "/ring-ref1", "9");
     fake_set(xs, FRONT "/ring-ref3", "11");
     assert_int_equal(read_all(), 0);
-    assert_null(nodes.ring_refs[0]);
-    assert_string_equal(nodes.ring_refs[1], "9");
-    assert_null(nodes.ring_refs[2]);
-    assert_null(nodes.ring_refs[3]); /* after the gap: nobody asks */
+    assert_null(nodes.rings[0].ring_refs[0]);
+    assert_string_equal(nodes.rings[0].ring_refs[1], "9");
+    assert_null(nodes.rings[0].ring_refs[2]);
+    assert_null(nodes.rings[0].ring_refs[3]); /* after the gap: nobody asks */
 }
 
 static void text_that_is_none_is_empty(void **state)
@@ -110,8 +145,8 @@ static void text_that_is_none_is_empty(void **state)
     fake_set_bytes(xs, FRONT "/event-channel", "1\0002", 3);
     fake_set_bytes(xs, FRONT "/protocol", longest, 64);
     assert_int_equal(read_all(), 0);
-    assert_string_equal(nodes.ring_ref, "");
-    assert_string_equal(nodes.event_channel, "");
+    assert_string_equal(nodes.rings[0].ring_ref, "");
+    assert_string_equal(nodes.rings[0].event_channel, "");
     assert_string_equal(nodes.protocol, "");
 }
 
@@ -120,8 +155,8 @@ static void nodes_we_may_not_read_are_not_there(void **state)
     (void)state;
     fake_set_error(xs, FRONT "/ring-ref", -EACCES);
     assert_int_equal(read_all(), 0);
-    assert_null(nodes.ring_ref);
-    assert_string_equal(nodes.event_channel, "15");
+    assert_null(nodes.rings[0].ring_ref);
+    assert_string_equal(nodes.rings[0].event_channel, "15");
 }
 
 static void a_lost_session_is_an_error(void **state)
@@ -139,7 +174,7 @@ static void a_conflict_reads_everything_again(void **state)
     (void)state;
     xs->conflicts = 2;
     assert_int_equal(read_all(), 0);
-    assert_string_equal(nodes.ring_ref, "8");
+    assert_string_equal(nodes.rings[0].ring_ref, "8");
     assert_int_equal(xs->transactions, 3);
 }
 
@@ -148,6 +183,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_there_and_what_is_not, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_node_has_its_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(several_rings_are_in_folders_of_their_own, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(no_path_is_made_of_a_number_out_of_range, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(page_0_may_be_missing_where_others_are_not, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(text_that_is_none_is_empty, set_up, tear_down),

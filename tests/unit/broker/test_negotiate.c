@@ -18,51 +18,74 @@ static const struct offer offered = {
     .max_requests = 512,
     .max_segments = 11,
     .max_request_size = 45056,
+    .max_queues = 1,
+};
+
+/* Everything there is. */
+static const struct offer everything = {
+    .max_ring_page_order = 5,
+    .max_requests = 256,
+    .max_segments = 255,
+    .max_request_size = 255 * 4096,
+    .max_indirect_segments = 256,
+    .max_queues = 4,
+    .persistent = true,
 };
 
 /* What Linux writes by default. */
 static struct frontend_nodes plain(void)
 {
-    return (struct frontend_nodes){
-        .protocol = "x86_64-abi", .ring_ref = "8", .event_channel = "15"};
+    return (struct frontend_nodes){.protocol = "x86_64-abi",
+                                   .rings[0] = {.ring_ref = "8", .event_channel = "15"}};
 }
 
 static struct frontend_nodes four_pages(void)
 {
     struct frontend_nodes nodes = plain();
-    nodes.ring_ref = NULL;
+    nodes.rings[0].ring_ref = NULL;
     nodes.ring_page_order = "2";
-    nodes.ring_refs[0] = "21";
-    nodes.ring_refs[1] = "22";
-    nodes.ring_refs[2] = "23";
-    nodes.ring_refs[3] = "24";
+    nodes.rings[0].ring_refs[0] = "21";
+    nodes.rings[0].ring_refs[1] = "22";
+    nodes.rings[0].ring_refs[2] = "23";
+    nodes.rings[0].ring_refs[3] = "24";
     return nodes;
 }
 
-static struct negotiated agree(const struct frontend_nodes *nodes)
+static struct negotiated agree_on(const struct frontend_nodes *nodes, const struct offer *offer)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
     struct negotiated settled;
     memset(&settled, 0xee, sizeof(settled));
-    if (negotiate(nodes, &offered, why, &settled) != 0)
+    if (negotiate(nodes, offer, why, &settled) != 0)
         fail_msg("refused: %s", why);
     return settled;
 }
 
+static struct negotiated agree(const struct frontend_nodes *nodes)
+{
+    return agree_on(nodes, &offered);
+}
+
 /* Refused, with a reason that has this in it, and without touching the result. */
-static void refuse(const struct frontend_nodes *nodes, const char *reason)
+static void refuse_of(const struct frontend_nodes *nodes, const struct offer *offer,
+                      const char *reason)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
     struct negotiated settled;
     struct negotiated untouched;
     memset(&settled, 0xee, sizeof(settled));
     memset(&untouched, 0xee, sizeof(untouched));
-    assert_int_equal(negotiate(nodes, &offered, why, &settled), -EINVAL);
+    assert_int_equal(negotiate(nodes, offer, why, &settled), -EINVAL);
     if (strstr(why, reason) == NULL)
         fail_msg("the reason \"%s\" does not say \"%s\"", why, reason);
     assert_memory_equal(&settled, &untouched, sizeof(settled));
     for (const char *at = why; *at != '\0'; at++)
         assert_true(*at >= ' ' && *at <= '~');
+}
+
+static void refuse(const struct frontend_nodes *nodes, const char *reason)
+{
+    refuse_of(nodes, &offered, reason);
 }
 
 static void the_first_protocol(void **state)
@@ -73,8 +96,8 @@ static void the_first_protocol(void **state)
     assert_int_equal(blkif_abi_slot_bytes(settled.abi), 112); /* as on this host */
     assert_false(settled.protocol_missing);
     assert_int_equal(settled.ring_order, 0);
-    assert_int_equal(settled.queue.ring_refs[0], 8);
-    assert_int_equal(settled.queue.remote_port, 15);
+    assert_int_equal(settled.queues[0].ring_refs[0], 8);
+    assert_int_equal(settled.queues[0].remote_port, 15);
     assert_int_equal(settled.max_requests, 32);
     assert_int_equal(settled.max_segments, 11);
     assert_int_equal(settled.max_request_size, 45056);
@@ -104,8 +127,8 @@ static void pages_by_order(void **state)
     (void)state;
     struct negotiated settled = agree(&nodes);
     assert_int_equal(settled.ring_order, 2);
-    assert_int_equal(settled.queue.ring_refs[0], 21);
-    assert_int_equal(settled.queue.ring_refs[3], 24);
+    assert_int_equal(settled.queues[0].ring_refs[0], 21);
+    assert_int_equal(settled.queues[0].ring_refs[3], 24);
     assert_int_equal(settled.max_requests, 128);
 }
 
@@ -136,12 +159,12 @@ static void pages_of_2010(void **state)
     (void)state;
     nodes.ring_page_order = NULL;
     nodes.ring_pages = "4";
-    nodes.ring_ref = "20";
-    nodes.ring_refs[0] = NULL;
+    nodes.rings[0].ring_ref = "20";
+    nodes.rings[0].ring_refs[0] = NULL;
     struct negotiated settled = agree(&nodes);
     assert_int_equal(settled.ring_order, 2);
-    assert_int_equal(settled.queue.ring_refs[0], 20);
-    assert_int_equal(settled.queue.ring_refs[1], 22);
+    assert_int_equal(settled.queues[0].ring_refs[0], 20);
+    assert_int_equal(settled.queues[0].ring_refs[1], 22);
 }
 
 /* A frontend that says nothing of the ring's size means `ring-ref`, whatever the one before it
@@ -151,10 +174,10 @@ static void stale_references_are_ignored(void **state)
     struct frontend_nodes nodes = four_pages();
     (void)state;
     nodes.ring_page_order = NULL;
-    nodes.ring_ref = "99";
+    nodes.rings[0].ring_ref = "99";
     struct negotiated settled = agree(&nodes);
     assert_int_equal(settled.ring_order, 0);
-    assert_int_equal(settled.queue.ring_refs[0], 99);
+    assert_int_equal(settled.queues[0].ring_refs[0], 99);
 }
 
 static void order_zero_takes_either_name(void **state)
@@ -162,9 +185,9 @@ static void order_zero_takes_either_name(void **state)
     struct frontend_nodes nodes = plain();
     (void)state;
     nodes.ring_page_order = "0";
-    assert_int_equal(agree(&nodes).queue.ring_refs[0], 8);
-    nodes.ring_refs[0] = "77";
-    assert_int_equal(agree(&nodes).queue.ring_refs[0], 77);
+    assert_int_equal(agree(&nodes).queues[0].ring_refs[0], 8);
+    nodes.rings[0].ring_refs[0] = "77";
+    assert_int_equal(agree(&nodes).queues[0].ring_refs[0], 77);
 }
 
 static void limits_are_the_lesser(void **state)
@@ -199,7 +222,7 @@ static void what_is_offered_and_taken_makes_no_difference(void **state)
     nodes.ring_page_order = "4";
     for (unsigned i = 0; i < 16; i++) {
         snprintf(refs[i], sizeof(refs[i]), "%u", 100 + i);
-        nodes.ring_refs[i] = refs[i];
+        nodes.rings[0].ring_refs[i] = refs[i];
     }
     nodes.max_requests = "512";
     nodes.max_segments = "11";
@@ -212,7 +235,7 @@ static void what_is_offered_and_taken_makes_no_difference(void **state)
 static void the_log_line_says_what_was_asked(void **state)
 {
     struct frontend_nodes nodes = plain();
-    char text[320];
+    char text[480];
     (void)state;
     nodes.max_segments = "255";
     struct negotiated settled = agree(&nodes);
@@ -232,9 +255,10 @@ static void not_a_number(void **state)
         offsetof(struct frontend_nodes, ring_page_order),
         offsetof(struct frontend_nodes, num_ring_pages),
         offsetof(struct frontend_nodes, ring_pages),
-        offsetof(struct frontend_nodes, ring_ref),
-        offsetof(struct frontend_nodes, event_channel),
+        offsetof(struct frontend_nodes, rings[0].ring_ref),
+        offsetof(struct frontend_nodes, rings[0].event_channel),
         offsetof(struct frontend_nodes, num_queues),
+        offsetof(struct frontend_nodes, persistent),
         offsetof(struct frontend_nodes, max_requests),
         offsetof(struct frontend_nodes, max_segments),
         offsetof(struct frontend_nodes, max_request_size),
@@ -255,7 +279,7 @@ static void zero_where_it_means_nothing(void **state)
 {
     struct frontend_nodes nodes = plain();
     (void)state;
-    nodes.event_channel = "0";
+    nodes.rings[0].event_channel = "0";
     refuse(&nodes, "event-channel is 0");
     nodes = plain();
     nodes.num_queues = "0";
@@ -270,7 +294,7 @@ static void zero_where_it_means_nothing(void **state)
     nodes.max_request_size = "0";
     refuse(&nodes, "max-request-size is 0");
     nodes = plain();
-    nodes.ring_ref = "0"; /* the first grant reference is a valid one */
+    nodes.rings[0].ring_ref = "0"; /* the first grant reference is a valid one */
     (void)agree(&nodes);
 }
 
@@ -278,16 +302,16 @@ static void missing_nodes(void **state)
 {
     struct frontend_nodes nodes = plain();
     (void)state;
-    nodes.ring_ref = NULL;
+    nodes.rings[0].ring_ref = NULL;
     refuse(&nodes, "ring-ref is missing");
     nodes = plain();
-    nodes.event_channel = NULL;
+    nodes.rings[0].event_channel = NULL;
     refuse(&nodes, "event-channel is missing");
     nodes = four_pages();
-    nodes.ring_refs[2] = NULL;
+    nodes.rings[0].ring_refs[2] = NULL;
     refuse(&nodes, "ring-ref2 is missing");
     nodes = four_pages();
-    nodes.ring_refs[0] = NULL;
+    nodes.rings[0].ring_refs[0] = NULL;
     refuse(&nodes, "ring-ref is missing");
 }
 
@@ -308,10 +332,108 @@ static void the_same_page_twice(void **state)
 {
     struct frontend_nodes nodes = four_pages();
     (void)state;
-    nodes.ring_refs[3] = "21";
+    nodes.rings[0].ring_refs[3] = "21";
     refuse(&nodes, "the same grant 21");
-    nodes.ring_refs[3] = "021"; /* by another spelling */
+    nodes.rings[0].ring_refs[3] = "021"; /* by another spelling */
     refuse(&nodes, "the same grant 21");
+}
+
+/* FreeBSD of 2010 with all it has. */
+static void multi_block_requests(void **state)
+{
+    struct frontend_nodes nodes = four_pages();
+    (void)state;
+    nodes.max_requests = "256";
+    nodes.max_segments = "255";
+    nodes.max_request_size = "1044480";
+    struct negotiated settled = agree_on(&nodes, &everything);
+    assert_int_equal(settled.max_segments, 255);
+    assert_int_equal(settled.max_request_size, 1044480);
+    nodes.max_segments = "128";
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 128);
+    /* Later ones write the keys and mean nothing by it; and who writes none knows none. */
+    nodes.max_segments = "11";
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 11);
+    nodes.max_segments = NULL;
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 11);
+}
+
+static void multi_block_requests_of_32_bits(void **state)
+{
+    struct frontend_nodes nodes = plain();
+    (void)state;
+    nodes.protocol = "x86_32-abi";
+    nodes.max_segments = "255";
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 24);
+    nodes.max_segments = "20";
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 20);
+    nodes.max_segments = NULL;
+    assert_int_equal(agree_on(&nodes, &everything).max_segments, 11);
+}
+
+static void indirect_requests_are_as_offered(void **state)
+{
+    struct frontend_nodes nodes = plain();
+    (void)state;
+    assert_int_equal(agree_on(&nodes, &everything).max_indirect_segments, 256);
+    assert_int_equal(agree(&nodes).max_indirect_segments, 0);
+}
+
+static void persistent_grants_need_both(void **state)
+{
+    struct frontend_nodes nodes = plain();
+    (void)state;
+    assert_false(agree_on(&nodes, &everything).persistent);
+    nodes.persistent = "0";
+    assert_false(agree_on(&nodes, &everything).persistent);
+    nodes.persistent = "1";
+    assert_true(agree_on(&nodes, &everything).persistent);
+    assert_false(agree(&nodes).persistent);
+}
+
+static struct frontend_nodes three_queues(void)
+{
+    struct frontend_nodes nodes = {.protocol = "x86_64-abi", .num_queues = "3"};
+    static const char *const values[3][2] = {{"8", "15"}, {"9", "16"}, {"10", "17"}};
+    for (unsigned i = 0; i < 3; i++) {
+        nodes.rings[i].ring_ref = values[i][0];
+        nodes.rings[i].event_channel = values[i][1];
+    }
+    return nodes;
+}
+
+static void several_queues(void **state)
+{
+    struct frontend_nodes nodes = three_queues();
+    (void)state;
+    struct negotiated settled = agree_on(&nodes, &everything);
+    assert_int_equal(settled.queue_count, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(settled.queues[i].ring_refs[0], 8 + i);
+        assert_int_equal(settled.queues[i].remote_port, 15 + i);
+    }
+    assert_int_equal(settled.queues[3].remote_port, 0);
+    nodes = plain();
+    assert_int_equal(agree_on(&nodes, &everything).queue_count, 1);
+}
+
+static void queues_that_are_wrong(void **state)
+{
+    struct frontend_nodes nodes = three_queues();
+    (void)state;
+    nodes.num_queues = "5";
+    refuse_of(&nodes, &everything, "multi-queue-num-queues is 5, must be 1 to 4");
+    nodes.num_queues = "0";
+    refuse_of(&nodes, &everything, "multi-queue-num-queues is 0, must be 1 to 4");
+    nodes = three_queues();
+    nodes.rings[1].event_channel = NULL;
+    refuse_of(&nodes, &everything, "queue-1: event-channel is missing");
+    nodes = three_queues();
+    nodes.rings[2].event_channel = "15";
+    refuse_of(&nodes, &everything, "queue-0 and queue-2 have the same event channel 15");
+    nodes = three_queues();
+    nodes.rings[2].ring_ref = "9";
+    refuse_of(&nodes, &everything, "queue-1 and queue-2 have the same grant 9");
 }
 
 int main(void)
@@ -332,6 +454,12 @@ int main(void)
         cmocka_unit_test(missing_nodes),
         cmocka_unit_test(more_than_was_offered),
         cmocka_unit_test(the_same_page_twice),
+        cmocka_unit_test(multi_block_requests),
+        cmocka_unit_test(multi_block_requests_of_32_bits),
+        cmocka_unit_test(indirect_requests_are_as_offered),
+        cmocka_unit_test(persistent_grants_need_both),
+        cmocka_unit_test(several_queues),
+        cmocka_unit_test(queues_that_are_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

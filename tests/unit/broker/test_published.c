@@ -16,6 +16,8 @@ static const struct offer no_store = {
     .max_requests = 512,
     .max_segments = 11,
     .max_request_size = 45056,
+    .max_indirect_segments = 256,
+    .max_queues = 4,
     .flush = true,
 };
 
@@ -50,6 +52,9 @@ static void limits_do_not_wait_for_the_store(void **state)
     assert_string_equal(value_of(&no_store, "feature-flush-cache"), "1");
     assert_string_equal(value_of(&no_store, "feature-barrier"), "1");
     assert_string_equal(value_of(&no_store, "feature-persistent"), "0");
+    assert_string_equal(value_of(&no_store, "feature-max-indirect-segments"), "256");
+    assert_string_equal(value_of(&no_store, "multi-queue-max-queues"), "4");
+    assert_null(value_of(&no_store, "feature-discard"));
     assert_null(value_of(&no_store, "sectors"));
     assert_null(value_of(&no_store, "sector-size"));
     assert_null(value_of(&no_store, "physical-sector-size"));
@@ -89,16 +94,60 @@ static void a_store_that_cannot_flush_offers_none(void **state)
     assert_string_equal(value_of(&offer, "feature-barrier"), "0");
 }
 
-/* What another backend left is removed, never what we publish. */
-static void foreign_nodes_are_not_ours(void **state)
+static int presence_of(const struct offer *offer, const char *name)
+{
+    char value[NEGOTIATE_VALUE_MAX];
+    for (unsigned i = 0; i < published_nodes(); i++)
+        if (strcmp(published_name(i), name) == 0)
+            return published_value(i, offer, value);
+    return -EINVAL;
+}
+
+/* What the kernel's backend left of discards is removed where we offer none. */
+static void discards(void **state)
+{
+    struct offer offer = with_store();
+    static const char *const details[] = {"discard-granularity", "discard-alignment",
+                                          "discard-secure"};
+    (void)state;
+    assert_string_equal(value_of(&offer, "feature-discard"), "0");
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(presence_of(&no_store, details[i]), -ENODATA);
+        assert_int_equal(presence_of(&offer, details[i]), -ENOENT);
+    }
+    offer.discard = true;
+    offer.discard_granularity = 65536;
+    offer.discard_alignment = 512;
+    assert_string_equal(value_of(&offer, "feature-discard"), "1");
+    assert_string_equal(value_of(&offer, "discard-granularity"), "65536");
+    assert_string_equal(value_of(&offer, "discard-alignment"), "512");
+    assert_string_equal(value_of(&offer, "discard-secure"), "0");
+    offer.discard_secure = true;
+    assert_string_equal(value_of(&offer, "discard-secure"), "1");
+}
+
+static void persistent_grants(void **state)
 {
     struct offer offer = with_store();
     (void)state;
-    assert_non_null(foreign_nodes[0]);
-    for (unsigned i = 0; foreign_nodes[i] != NULL; i++)
-        assert_null(value_of(&offer, foreign_nodes[i]));
-    for (unsigned i = 0; i < published_nodes(); i++)
-        assert_string_not_equal(published_name(i), "state");
+    offer.persistent = true;
+    assert_string_equal(value_of(&offer, "feature-persistent"), "1");
+}
+
+/* What is written again when a disk grows or a CD is changed: nothing that was negotiated. */
+static void what_belongs_to_the_medium(void **state)
+{
+    unsigned found = 0;
+    (void)state;
+    for (unsigned i = 0; i < published_nodes(); i++) {
+        const char *name = published_name(i);
+        bool expected = strcmp(name, "sectors") == 0 || strcmp(name, "sector-size") == 0 ||
+                        strcmp(name, "physical-sector-size") == 0 || strcmp(name, "info") == 0;
+        assert_int_equal(published_of_medium(i), expected);
+        found += expected;
+        assert_string_not_equal(name, "state");
+    }
+    assert_int_equal(found, 4);
 }
 
 int main(void)
@@ -108,7 +157,9 @@ int main(void)
         cmocka_unit_test(geometry_counts_in_512_bytes),
         cmocka_unit_test(info_tells_read_only_and_cdrom),
         cmocka_unit_test(a_store_that_cannot_flush_offers_none),
-        cmocka_unit_test(foreign_nodes_are_not_ours),
+        cmocka_unit_test(discards),
+        cmocka_unit_test(persistent_grants),
+        cmocka_unit_test(what_belongs_to_the_medium),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

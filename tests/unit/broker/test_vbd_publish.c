@@ -28,7 +28,7 @@ static int set_up(void **state)
     vbd.address.devid = 51712;
     strcpy(vbd.path, BACK);
     strcpy(vbd.frontend, "/local/domain/7/device/vbd/51712");
-    vbd.offer = (struct offer){.max_ring_page_order = 4, .max_requests = 512};
+    vbd.offer = (struct offer){.max_ring_page_order = 4, .max_requests = 512, .max_queues = 2};
     fake_set(broker.xs, BACK "/frontend", vbd.frontend);
     fake_set(broker.xs, BACK "/state", "1");
     fake_set(broker.xs, BACK "/online", "1");
@@ -61,9 +61,15 @@ static void what_the_kernels_backend_left_is_removed(void **state)
     fake_set(broker.xs, BACK "/feature-max-indirect-segments", "256");
     fake_set(broker.xs, BACK "/multi-queue-max-queues", "8");
     fake_set(broker.xs, BACK "/feature-persistent", "1");
+    fake_set(broker.xs, BACK "/discard-granularity", "512");
     assert_int_equal(vbd_publish_init_wait(&vbd), 0);
-    assert_null(fake_get(broker.xs, BACK "/feature-max-indirect-segments"));
-    assert_null(fake_get(broker.xs, BACK "/multi-queue-max-queues"));
+    assert_string_equal(fake_get(broker.xs, BACK "/feature-max-indirect-segments"), "0");
+    assert_string_equal(fake_get(broker.xs, BACK "/multi-queue-max-queues"), "2");
+    assert_string_equal(fake_get(broker.xs, BACK "/discard-granularity"), "512"); /* not known */
+    vbd.offer.store_known = true;
+    assert_int_equal(vbd_publish_init_wait(&vbd), 0);
+    assert_null(fake_get(broker.xs, BACK "/discard-granularity"));
+    assert_string_equal(fake_get(broker.xs, BACK "/feature-discard"), "0");
     assert_string_equal(fake_get(broker.xs, BACK "/feature-persistent"), "0");
     assert_string_equal(fake_get(broker.xs, BACK "/online"), "1");
 }
