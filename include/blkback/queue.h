@@ -44,6 +44,8 @@ struct queue_events {
     /* After a queue_disconnect() that left I/O in flight: the last of it is over. This and other
      * queues may be destroyed from within. */
     void (*drained)(void *context);
+    /* After a queue_hold() that left I/O in flight: the last of it is over. */
+    void (*quiet)(void *context);
 };
 
 struct queue_params {
@@ -60,6 +62,7 @@ struct queue_params {
     uint32_t ring_order;
     uint32_t max_requests; /* in flight at once */
     uint32_t max_segments; /* per request in slots, at most 255; over 11: multi-block requests */
+    bool discard;          /* DISCARD was offered */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
 };
 
@@ -99,6 +102,15 @@ void queue_retry_flush(struct queue *queue);
  * it is over.
  */
 void queue_disconnect(struct queue *queue);
+
+/*
+ * Holds the ring: nothing more is taken or started until queue_resume(). What is in flight is
+ * finished and answered; if queue_in_flight() is not 0 then, `quiet` is called when it is.
+ */
+void queue_hold(struct queue *queue);
+
+/* Goes on with `store`, or with the one it has, whose size may have changed. */
+void queue_resume(struct queue *queue, struct store *store);
 
 /* Requests whose I/O is in flight, or over but not looked at yet. */
 unsigned queue_in_flight(const struct queue *queue);

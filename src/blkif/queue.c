@@ -64,20 +64,13 @@ static int create_requests(struct queue *queue)
     return 0;
 }
 
-static struct decode_limits limits_of(const struct queue_params *params)
+/* What the store says, and may say anew when it is changed or has grown. */
+static void limits_from_store(struct queue *queue, const struct store_caps *caps)
 {
-    const struct store_caps *caps = &params->store->caps;
-
-    return (struct decode_limits){
-        .abi = params->abi,
-        .sectors = caps->size / SECTOR_BYTES,
-        .sector_units = caps->sector_size / SECTOR_BYTES,
-        .max_segments = params->max_segments,
-        .max_indirect_segments = params->max_indirect_segments,
-        .read_only = caps->read_only,
-        .discard = caps->discard,
-        .discard_secure = caps->discard_secure,
-    };
+    queue->limits.sectors = caps->size / SECTOR_BYTES;
+    queue->limits.sector_units = caps->sector_size / SECTOR_BYTES;
+    queue->limits.read_only = caps->read_only;
+    queue->limits.discard_secure = queue->limits.discard && caps->discard_secure;
 }
 
 static int set_up(struct queue *queue, const struct queue_params *params)
@@ -86,7 +79,13 @@ static int set_up(struct queue *queue, const struct queue_params *params)
 
     if (error)
         return error;
-    queue->limits = limits_of(params);
+    queue->limits = (struct decode_limits){
+        .abi = params->abi,
+        .max_segments = params->max_segments,
+        .max_indirect_segments = params->max_indirect_segments,
+        .discard = params->discard,
+    };
+    limits_from_store(queue, &params->store->caps);
     const struct journal_shape shape = {
         .slots = queue->ring.count,
         .start = queue->ring.req_cons,
@@ -151,7 +150,7 @@ static void wait_for_event(struct queue *queue)
 {
     /* With no entry free nothing could be taken: a completion comes first, and the next pass after
      * it arms. */
-    if (queue->broken || queue->paused || journal_free_entries(&queue->journal) == 0)
+    if (queue->broken || queue->paused || queue->held || journal_free_entries(&queue->journal) == 0)
         return;
     if (queue->masked) {
         queue->masked = false;
@@ -184,6 +183,7 @@ static void discard_returned(struct queue *queue)
 void queue_pump(struct queue *queue)
 {
     const uint32_t published_before = queue->ring.rsp_published;
+    const bool was_in_flight = queue->submitted > 0;
 
     if (queue->disconnected) {
         discard_returned(queue);
@@ -208,6 +208,8 @@ void queue_pump(struct queue *queue)
         turn_mark_ready(queue);
     else
         wait_for_event(queue);
+    if (queue->held && was_in_flight && queue->submitted == 0)
+        queue->events->quiet(queue->context);
 }
 
 void queue_disconnect(struct queue *queue)
@@ -225,6 +227,19 @@ void queue_disconnect(struct queue *queue)
     evtchn_close(queue->evtchn);
     queue->evtchn = NULL;
     queue->ring.shared = NULL; /* the owner unmaps it */
+}
+
+void queue_hold(struct queue *queue)
+{
+    queue->held = true;
+}
+
+void queue_resume(struct queue *queue, struct store *store)
+{
+    queue->held = false;
+    queue->store = store;
+    limits_from_store(queue, &store->caps);
+    turn_mark_ready(queue);
 }
 
 unsigned queue_in_flight(const struct queue *queue)

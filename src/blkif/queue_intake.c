@@ -85,7 +85,7 @@ void queue_take(struct queue *queue)
 {
     uint32_t available, slots, count = 0;
 
-    if (queue->broken || queue->paused)
+    if (queue->broken || queue->paused || queue->held)
         return;
     if (ring_available(&queue->ring, &available) < 0) {
         break_ring(queue);
@@ -131,7 +131,7 @@ static struct request_list select_batch(struct queue *queue)
 {
     struct request_list batch = {0};
 
-    while (queue->waiting.first && !queue->barrier && !queue->paused &&
+    while (queue->waiting.first && !queue->barrier && !queue->paused && !queue->held &&
            acquire(queue, queue->waiting.first)) {
         struct request *request = request_list_pop(&queue->waiting);
 

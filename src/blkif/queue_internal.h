@@ -47,6 +47,7 @@ struct queue {
     unsigned submitted;      /* I/Os that the store holds or that are in `returned` */
     struct request *barrier; /* under way: nothing overtakes it */
     bool paused;             /* a flush failed */
+    bool held;               /* by its owner, to change the store */
     bool broken;
     bool disconnected;
     bool masked; /* an event was taken and the port not unmasked yet */

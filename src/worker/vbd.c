@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A disk in its worker: see vbd.h. */
-#include "vbd.h"
+/* A disk in its worker: its life, and its rings. See vbd.h. */
+#include "vbd_internal.h"
 
 #include "blkback/log.h"
 
@@ -10,38 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FENCE_RETRY_MS 20U
 #define FLUSH_RETRY_MS 1000U
-#define WHY_MAX        200U
 #define RING_ORDER_MAX 5U
 
 _Static_assert(1U << RING_ORDER_MAX == STATE_MAX_RING_PAGES, "as many pages as a message names");
-
-/* A connected ring. */
-struct vbd_queue {
-    struct loop_source event; /* first: the loop's callback casts back */
-    struct vbd *vbd;
-    struct queue *queue; /* NULL: not connected */
-    void *pages;
-    unsigned page_count;
-};
-
-struct vbd {
-    struct vbd *next;
-    struct worker *worker;
-    uint32_t number;
-    struct worker_open_store parameters;
-    int image_fd; /* until the store owns it */
-    struct slab slab;
-    struct store *store;
-    struct overlap_table *overlaps;
-    struct vbd_queue queues[STATE_MAX_QUEUES];
-    struct loop_timer fence_timer;
-    struct loop_timer flush_timer;
-    struct log_limit log_limit;
-    bool disconnecting; /* DRAINED is owed */
-    bool closing;       /* STORE_CLOSED is owed */
-};
 
 struct vbd *vbd_find(const struct worker *worker, uint32_t number)
 {
@@ -52,18 +24,16 @@ struct vbd *vbd_find(const struct worker *worker, uint32_t number)
     return vbd;
 }
 
-static void forget(struct vbd *vbd)
+void vbd_forget(struct vbd *vbd)
 {
     for (struct vbd **at = &vbd->worker->vbds; *at; at = &(*at)->next)
         if (*at == vbd) {
             *at = vbd->next;
             break;
         }
-    loop_stop_timer(&vbd->worker->loop, &vbd->fence_timer);
     loop_stop_timer(&vbd->worker->loop, &vbd->flush_timer);
+    vbd_store_abandon(vbd);
     store_close(vbd->store);
-    if (vbd->image_fd >= 0)
-        (void)close(vbd->image_fd);
     overlap_table_destroy(vbd->overlaps);
     slab_close(&vbd->slab);
     free(vbd);
@@ -84,10 +54,12 @@ static void ring_broken(void *context)
 
 static void io_failed(void *context, enum io_operation operation, uint64_t sector, int error)
 {
+    static const char *const names[] = {
+        [IO_READ] = "read", [IO_WRITE] = "write", [IO_FLUSH] = "flush", [IO_DISCARD] = "discard"};
     struct vbd *vbd = context;
 
     log_limited(&vbd->log_limit, LOG_LEVEL_WARNING, "domain %u %s: %s at sector %llu failed: %s",
-                vbd->worker->domid, vbd->parameters.vdev, operation == IO_READ ? "read" : "write",
+                vbd->worker->domid, vbd->parameters.vdev, names[operation],
                 (unsigned long long)sector, strerror(-error));
 }
 
@@ -119,7 +91,7 @@ static void retry_flush(struct loop_timer *timer)
             queue_retry_flush(vbd->queues[i].queue);
 }
 
-static unsigned in_flight(const struct vbd *vbd)
+unsigned vbd_in_flight(const struct vbd *vbd)
 {
     unsigned sum = 0;
 
@@ -142,13 +114,14 @@ static void finish_disconnect(struct vbd *vbd)
         struct worker *worker = vbd->worker;
         const struct worker_message closed = worker_message(WORKER_STORE_CLOSED, vbd->number);
 
-        forget(vbd);
+        vbd_forget(vbd);
         worker_send(worker, &closed);
     } else if (vbd->disconnecting) {
         const struct worker_message drained = worker_message(WORKER_DRAINED, vbd->number);
 
         vbd->disconnecting = false;
         worker_send(vbd->worker, &drained);
+        vbd_store_quiet(vbd);
     }
 }
 
@@ -156,8 +129,13 @@ static void drained(void *context)
 {
     struct vbd *vbd = context;
 
-    if (in_flight(vbd) == 0)
+    if (vbd_in_flight(vbd) == 0)
         finish_disconnect(vbd);
+}
+
+static void quiet(void *context)
+{
+    vbd_store_quiet(context);
 }
 
 static const struct queue_events queue_events = {
@@ -165,112 +143,23 @@ static const struct queue_events queue_events = {
     .io_failed = io_failed,
     .flush_failed = flush_failed,
     .drained = drained,
+    .quiet = quiet,
 };
 
 /* ---- opening ---- */
 
-static const struct engine_ops *engine_named(uint32_t engine)
+/* The slab's descriptor is the last of the message; the image's, if there is one, comes first. */
+static int adopt_slab(struct vbd *vbd, int *fds)
 {
-    switch ((enum worker_engine)engine) {
-    case WORKER_ENGINE_URING:
-        return &engine_uring;
-    case WORKER_ENGINE_AIO:
-        return &engine_aio;
-    case WORKER_ENGINE_INLINE:
-        return &engine_inline;
-    case WORKER_ENGINE_AUTO:
-        break;
-    }
-    return NULL;
-}
-
-static void open_store(struct vbd *vbd)
-{
-    const struct worker_open_store *wanted = &vbd->parameters;
-    const struct store_driver *driver =
-        wanted->kind == WORKER_STORE_NULL ? &store_null : &store_file;
-    const struct store_params params = {
-        .fd = vbd->image_fd,
-        .read_only = wanted->read_only,
-        .direct = wanted->direct,
-        .sector_size = wanted->sector_size,
-        .size = wanted->size,
-        .engine = engine_named(wanted->engine),
-        .engines = &vbd->worker->engines,
-    };
-    char why[WHY_MAX] = "";
-    const int error = driver->open(&params, why, sizeof(why), &vbd->store);
-
-    if (error) {
-        worker_send_text(vbd->worker, WORKER_STORE_FAILED, vbd->number, error, "%s", why);
-        forget(vbd);
-        return;
-    }
-    vbd->image_fd = -1;
-    const struct store_caps *caps = &vbd->store->caps;
-    struct worker_message opened = worker_message(WORKER_STORE_OPENED, vbd->number);
-
-    opened.u.store_opened = (struct worker_store_opened){
-        .size = caps->size,
-        .sector_size = caps->sector_size,
-        .physical_sector_size = caps->physical_sector_size,
-        .read_only = caps->read_only,
-        .flush = caps->flush,
-        .direct = caps->direct,
-    };
-    (void)strncpy(opened.u.store_opened.engine, caps->engine,
-                  sizeof(opened.u.store_opened.engine) - 1);
-    worker_send(vbd->worker, &opened);
-}
-
-/*
- * The fence: a lock byte on the description that our I/O will use. It is free only when all I/O of
- * a predecessor, which held it through its own description, is over. Tried again by a timer, so
- * that other disks go on.
- */
-static void take_fence(struct vbd *vbd)
-{
-    const struct worker_open_store *wanted = &vbd->parameters;
-    const int fd = wanted->kind == WORKER_STORE_NULL ? vbd->slab.fd : vbd->image_fd;
-    const int error = wanted->fence && !wanted->read_only
-                          ? image_lock(fd, image_fence_offset(wanted->domid, wanted->devid), true)
-                          : 0;
-
-    if (error == -EAGAIN) {
-        loop_start_timer(&vbd->worker->loop, &vbd->fence_timer, FENCE_RETRY_MS);
-    } else if (error) {
-        worker_send_text(vbd->worker, WORKER_STORE_FAILED, vbd->number, error,
-                         "can't lock the image: %s", strerror(-error));
-        forget(vbd);
-    } else {
-        open_store(vbd);
-    }
-}
-
-static void retry_fence(struct loop_timer *timer)
-{
-    take_fence((struct vbd *)((char *)timer - offsetof(struct vbd, fence_timer)));
-}
-
-/* Takes over the descriptors of the message: the image's first, unless the store has none, then the
- * slab's. */
-static int adopt_descriptors(struct vbd *vbd, int *fds)
-{
-    const bool has_image = vbd->parameters.kind != WORKER_STORE_NULL;
-    int *slab_fd = has_image ? &fds[1] : &fds[0];
+    int *slab_fd = vbd->parameters.kind == WORKER_STORE_FILE ? &fds[1] : &fds[0];
 
     if (fds[0] < 0 || *slab_fd < 0)
         return -EBADF;
     const int error = slab_open(*slab_fd, &vbd->slab);
 
-    if (error)
-        return error;
-    *slab_fd = -1;
-    if (has_image) {
-        vbd->image_fd = fds[0];
-        fds[0] = -1;
-    }
-    return 0;
+    if (!error)
+        *slab_fd = -1;
+    return error;
 }
 
 void vbd_open(struct worker *worker, const struct worker_message *message, int *fds)
@@ -284,23 +173,21 @@ void vbd_open(struct worker *worker, const struct worker_message *message, int *
     vbd->worker = worker;
     vbd->number = message->vbd;
     vbd->parameters = message->u.open_store;
-    vbd->parameters.vdev[sizeof(vbd->parameters.vdev) - 1] = '\0';
-    vbd->image_fd = -1;
-    vbd->fence_timer.fire = retry_fence;
+    vbd->opening.image_fd = -1;
     vbd->flush_timer.fire = retry_flush;
     vbd->next = worker->vbds;
     worker->vbds = vbd;
-    int error = adopt_descriptors(vbd, fds);
+    int error = adopt_slab(vbd, fds);
 
     if (!error)
         error = overlap_table_create(&vbd->overlaps);
     if (error) {
         worker_send_text(worker, WORKER_STORE_FAILED, vbd->number, error,
                          "can't set up the state file: %s", strerror(-error));
-        forget(vbd);
+        vbd_forget(vbd);
         return;
     }
-    take_fence(vbd);
+    vbd_store_open(vbd, &message->u.open_store, fds);
 }
 
 /* ---- connecting ---- */
@@ -334,6 +221,7 @@ static int start_queue(struct vbd_queue *mine, const struct worker_connect_queue
         .max_requests = wanted->max_requests,
         .max_segments = wanted->max_segments,
         .max_indirect_segments = wanted->max_indirect_segments,
+        .discard = vbd->parameters.discard && vbd->store->caps.discard,
     };
     int error = evtchn_adopt(fds[0], wanted->local_port, &params.evtchn);
 
@@ -389,6 +277,8 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wante
     }
     struct worker_message connected = worker_message(WORKER_QUEUE_CONNECTED, vbd->number);
 
+    if (vbd->opening.ready)
+        queue_hold(mine->queue); /* until the other store is in its place */
     connected.u.connect_queue.queue = wanted->queue;
     worker_send(vbd->worker, &connected);
 }
@@ -418,7 +308,7 @@ void vbd_disconnect(struct vbd *vbd)
     release_rings(vbd);
     worker_send(vbd->worker, &disconnected);
     vbd->disconnecting = true;
-    if (in_flight(vbd) == 0)
+    if (vbd_in_flight(vbd) == 0)
         finish_disconnect(vbd);
 }
 
@@ -426,6 +316,6 @@ void vbd_close(struct vbd *vbd)
 {
     release_rings(vbd);
     vbd->closing = true;
-    if (in_flight(vbd) == 0)
+    if (vbd_in_flight(vbd) == 0)
         finish_disconnect(vbd);
 }

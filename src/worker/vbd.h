@@ -14,6 +14,15 @@ struct vbd *vbd_find(const struct worker *worker, uint32_t number);
  */
 void vbd_open(struct worker *worker, const struct worker_message *message, int *fds);
 
+/*
+ * WORKER_CHANGE_STORE: opens another store, finishes what is in flight on the one in use, then puts
+ * the new one in its place and answers. Descriptors it keeps are set to -1 in `fds`.
+ */
+void vbd_change_store(struct vbd *vbd, const struct worker_open_store *wanted, int *fds);
+
+/* WORKER_REFRESH_SIZE: answers. */
+void vbd_refresh_size(struct vbd *vbd);
+
 /* WORKER_CONNECT_QUEUE: maps the ring, adopts the event channel in fds[0], answers. */
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *parameters, int *fds);
 

@@ -98,6 +98,8 @@ int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out)
         error = add_engine(out, &out->engine_sources[0], out->engines.uring);
     if (!error)
         error = add_engine(out, &out->engine_sources[1], out->engines.aio);
+    if (!error)
+        error = add_engine(out, &out->engine_sources[2], out->engines.slow);
     if (error)
         return failed("create the I/O engines", error);
     return 0;
@@ -145,6 +147,14 @@ static void handle_message(struct worker *worker, const struct worker_message *m
         if (vbd)
             vbd_close(vbd);
         return;
+    case WORKER_CHANGE_STORE:
+        if (vbd)
+            vbd_change_store(vbd, &message->u.open_store, fds);
+        return;
+    case WORKER_REFRESH_SIZE:
+        if (vbd)
+            vbd_refresh_size(vbd);
+        return;
     case WORKER_READY:
     case WORKER_STORE_OPENED:
     case WORKER_STORE_FAILED:
@@ -155,9 +165,7 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     case WORKER_STORE_CLOSED:
     case WORKER_RING_BROKEN:
     case WORKER_STORE_ALERT:
-    case WORKER_CHANGE_STORE:
     case WORKER_STORE_CHANGED:
-    case WORKER_REFRESH_SIZE:
     case WORKER_SIZE:
     case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:

@@ -26,7 +26,7 @@ struct worker {
     struct loop loop;
     struct gnttab *gnttab;
     struct engine_set engines;
-    struct engine_source engine_sources[2];
+    struct engine_source engine_sources[3];
     struct turn turn;
     struct loop_timer idle_timer;   /* gives memory back */
     struct loop_timer commit_timer; /* has what the kernel refused committed again */
