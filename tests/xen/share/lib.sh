@@ -336,6 +336,7 @@ case_end() {
     xenstore-rm /local/domain/0/backend/vbd 2>/dev/null
     umount "$RUN"/* 2>/dev/null
     losetup -D
+    dmsetup remove_all --force --noudevsync >/dev/null 2>&1
     lsmod | grep -q '^xen_blkback' && modprobe -r xen-blkback
     rm -rf "$WORK" "$RAM" "$RUN" /run/blkbackd "${CONFIG%/*}"
     exit $status
