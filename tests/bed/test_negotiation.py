@@ -14,8 +14,9 @@ cases = Cases()
 def limits_are_there_at_init_wait(t):
     disk = t.disk("blkbackd")
     disk.vbd.wait_backend(INIT_WAIT)
-    expected = {"max-ring-page-order": "5", "max-ring-pages": "32", "max-requests": "256", "max-request-segments": "11",
-                "max-request-size": str(11 * PAGE), "feature-flush-cache": "1", "feature-barrier": "1"}
+    expected = {"max-ring-page-order": "5", "max-ring-pages": "32", "max-requests": "256",
+                "max-request-segments": "255", "max-request-size": str(255 * PAGE),
+                "feature-max-indirect-segments": "256", "feature-flush-cache": "1", "feature-barrier": "1"}
     for name, value in expected.items():
         assert disk.vbd.get(name) == value, f"{name} is {disk.vbd.get(name)!r}"
 

@@ -37,7 +37,8 @@ def each_is(disk, front, expected, requests):
 
 @cases.add
 def unknown_operations_are_refused(t):
-    disk = t.disk("blkbackd")
+    """And those that were not offered."""
+    disk = t.disk("blkbackd", max_indirect_segments=0, discard="no")
     front = disk.connect()
     page = front.page(b"u" * PAGE)
     each_is(disk, front, EOPNOTSUPP,
