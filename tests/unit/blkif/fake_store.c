@@ -8,7 +8,7 @@
 
 static void note(struct fake_store *store, const struct io *io, bool over)
 {
-    static const char letters[2][4] = {"rwf", "RWF"};
+    static const char letters[2][5] = {"rwfd", "RWFD"};
 
     if (store->trace_length + 1 < FAKE_TRACE_MAX)
         store->trace[store->trace_length++] = letters[over][io->operation];
@@ -23,6 +23,13 @@ static void carry_out(struct fake_store *store, struct io *io, int result)
     io->result = result;
     if (result)
         return;
+    if (io->operation == IO_DISCARD) {
+        assert_true(position + io->length <= FAKE_DISK_BYTES);
+        memset(store->disk + position, FAKE_DISCARDED, io->length);
+        store->secure = io->secure;
+        store->discard_offset = io->offset;
+        store->discard_length = io->length;
+    }
     for (unsigned i = 0; i < io->iov_count; i++) {
         const struct iovec *iov = &io->iov[i];
 

@@ -8,9 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FAKE_DISK_BYTES (1U << 20)
+#define FAKE_DISK_BYTES (4U << 20)
 #define FAKE_HELD_MAX   256U
 #define FAKE_TRACE_MAX  4096U
+#define FAKE_DISCARDED  0xdc
 
 struct fake_store {
     struct store base;
@@ -20,8 +21,11 @@ struct fake_store {
     int result;                     /* of what is over at once: 0 or -errno */
     struct io *held[FAKE_HELD_MAX]; /* oldest first */
     unsigned held_count;
-    unsigned refused; /* submissions answered with BUSY */
-    /* One letter each: r w f when submitted, R W F when over. */
+    unsigned refused;        /* submissions answered with BUSY */
+    bool secure;             /* what the last discard asked for */
+    uint64_t discard_offset; /* and its range, bytes */
+    uint64_t discard_length;
+    /* One letter each: r w f d when submitted, R W F D when over. */
     char trace[FAKE_TRACE_MAX];
     unsigned trace_length;
 };
@@ -29,7 +33,8 @@ struct fake_store {
 /* 512-byte sectors, writable, holds everything. */
 void fake_store_init(struct fake_store *store);
 
-/* Ends the I/O at `index` of what is held; its data is moved now if `result` is 0. */
+/* Ends the I/O at `index` of what is held; its data is moved now if `result` is 0. What is
+ * discarded is FAKE_DISCARDED from then on. */
 void fake_store_finish(struct fake_store *store, unsigned index, int result);
 
 /* Ends all that is held now, oldest first, well. */

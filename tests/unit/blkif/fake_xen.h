@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FAKE_PAGES 256U
+#define FAKE_PAGES 1024U
 
 struct fake_gnttab {
     uint8_t (*pages)[GNTTAB_PAGE_SIZE]; /* granted as grefs 0 to FAKE_PAGES - 1 */

@@ -49,11 +49,17 @@ static void drained(void *context)
     }
 }
 
+static void quiet(void *context)
+{
+    ((struct rig *)context)->quiet++;
+}
+
 static const struct queue_events events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
     .flush_failed = flush_failed,
     .drained = drained,
+    .quiet = quiet,
 };
 
 static struct ring_shared *shared_of(const struct front *front)
@@ -76,6 +82,8 @@ static void front_create(struct front *front, const struct rig_options *options)
     shared_of(front)->req_event = options->start + 1;
     shared_of(front)->rsp_event = options->start + 1;
     front->evtchn = fake_evtchn_create();
+    front->multi_block = options->max_segments > MAX_SEGMENTS;
+    memset(front->spans, 1, sizeof(front->spans));
 }
 
 void rig_connect(struct rig *rig, unsigned index)
@@ -96,11 +104,23 @@ void rig_connect(struct rig *rig, unsigned index)
         .abi = rig->options.abi,
         .ring_order = rig->options.order,
         .max_requests = rig->options.max_requests ? rig->options.max_requests : front->count,
-        .max_segments = MAX_SEGMENTS,
+        .max_segments = rig->options.max_segments ? rig->options.max_segments : MAX_SEGMENTS,
+        .max_indirect_segments = rig->options.max_indirect_segments,
+        .discard = rig->options.discard,
     };
 
     assert_int_equal(queue_connect(&params, &rig->queue[index]), 0);
     (void)rig_settle(rig);
+}
+
+static void describe_store(struct store_caps *caps, const struct rig_options *options)
+{
+    if (options->sector_size)
+        caps->sector_size = caps->physical_sector_size = options->sector_size;
+    caps->read_only = options->read_only;
+    caps->discard = options->discard;
+    caps->discard_secure = options->discard_secure;
+    caps->discard_granularity = caps->sector_size;
 }
 
 struct rig *rig_create(const struct rig_options *options)
@@ -111,6 +131,7 @@ struct rig *rig_create(const struct rig_options *options)
     rig->options = *options;
     fake_xen_reset();
     fake_store_init(&rig->store);
+    describe_store(&rig->store.base.caps, options);
     assert_int_equal(slab_open(memfd_create("slab", MFD_CLOEXEC), &rig->slab), 0);
     assert_int_equal(overlap_table_create(&rig->overlaps), 0);
     assert_int_equal(buffer_pool_create((uint64_t)buffers * BUFFER_BYTES, &rig->turn.buffers), 0);
@@ -139,50 +160,114 @@ void rig_destroy(struct rig *rig)
     free(rig);
 }
 
-static void store_segments(uint8_t *to, const struct rig_request *request)
+static struct slab_segment segment_of(const struct rig_request *request, unsigned index)
 {
-    for (unsigned i = 0; i < request->segments && i < MAX_SEGMENTS; i++) {
-        const uint32_t gref = request->gref + i;
-        uint8_t *segment = to + (size_t)i * 8;
+    if (request->list)
+        return request->list[index];
+    return (struct slab_segment){.gref = request->gref + index,
+                                 .last_sector = request->last_sector};
+}
 
-        memcpy(segment, &gref, sizeof(gref));
-        segment[4] = 0;
-        segment[5] = request->last_sector;
+static uint8_t *slot_at(const struct front *front, uint32_t index)
+{
+    return front->pages + SLOT_HEADER + (size_t)(index & (front->count - 1)) * front->slot_bytes;
+}
+
+static uint32_t slots_of(const struct front *front, const struct rig_request *request)
+{
+    const bool spans = front->multi_block && (request->operation == BLKIF_OP_READ ||
+                                              request->operation == BLKIF_OP_WRITE ||
+                                              request->operation == BLKIF_OP_WRITE_BARRIER);
+
+    return spans && request->segments > 11 ? 1 + (request->segments - 11U + 13U) / 14U : 1;
+}
+
+/* Segment by segment, as far as the slot has room. */
+static void store_segments(const struct front *front, const struct rig_request *request,
+                           uint32_t slots)
+{
+    const uint32_t offset = front->abi == BLKIF_ABI_X86_32 ? 20 : 24;
+
+    for (unsigned i = 0; i < request->segments && (i < 11 || slots > 1); i++) {
+        const struct slab_segment segment = segment_of(request, i);
+        const uint32_t ahead = i < 11 ? 0 : 1 + (i - 11) / 14;
+        const uint32_t within = i < 11 ? offset + i * 8 : (i - 11) % 14 * 8;
+        const uint32_t room = front->slot_bytes - within;
+
+        memcpy(slot_at(front, front->req_prod + ahead) + within, &segment, room < 8 ? room : 8);
     }
+}
+
+/* The members that every operation has; the rest of its slots is full of junk. */
+static uint8_t *begin_slot(struct front *front, uint8_t operation, uint64_t id, uint64_t sector,
+                           uint32_t slots)
+{
+    const bool packed = front->abi == BLKIF_ABI_X86_32;
+    uint8_t *slot = slot_at(front, front->req_prod);
+
+    assert_true(front->req_prod - front->rsp_cons + slots <= front->count);
+    for (uint32_t i = 0; i < slots; i++)
+        memset(slot_at(front, front->req_prod + i), 0xa5, front->slot_bytes);
+    front->spans[id % FRONT_IDS] = (uint8_t)slots;
+    slot[0] = operation;
+    memcpy(slot + (packed ? 4 : 8), &id, sizeof(id));
+    memcpy(slot + (packed ? 12 : 16), &sector, sizeof(sector));
+    return slot;
 }
 
 void front_put(struct front *front, const struct rig_request *request)
 {
-    const bool packed = front->abi == BLKIF_ABI_X86_32;
-    uint8_t *slot = front->pages + SLOT_HEADER +
-                    (size_t)(front->req_prod & (front->count - 1)) * front->slot_bytes;
+    const uint32_t slots = slots_of(front, request);
+    uint8_t *slot = begin_slot(front, request->operation, request->id, request->sector, slots);
 
-    assert_true(front->req_prod - front->rsp_cons < front->count);
-    memset(slot, 0xa5, front->slot_bytes);
-    slot[0] = request->operation;
     slot[1] = request->segments;
-    memcpy(slot + (packed ? 4 : 8), &request->id, sizeof(request->id));
-    memcpy(slot + (packed ? 12 : 16), &request->sector, sizeof(request->sector));
-    store_segments(slot + (packed ? 20 : 24), request);
+    if (request->operation == BLKIF_OP_DISCARD)
+        memcpy(slot + (front->abi == BLKIF_ABI_X86_32 ? 20 : 24), &request->discard_sectors,
+               sizeof(request->discard_sectors));
+    else
+        store_segments(front, request, slots);
+    front->req_prod += slots;
+}
+
+void front_put_indirect(struct front *front, const struct rig_indirect *request)
+{
+    uint8_t *slot = begin_slot(front, BLKIF_OP_INDIRECT, request->id, request->sector, 1);
+
+    slot[1] = request->operation;
+    memcpy(slot + 2, &request->segments, sizeof(request->segments));
+    memcpy(slot + (front->abi == BLKIF_ABI_X86_32 ? 24 : 28), &request->page,
+           sizeof(request->page));
+    for (unsigned i = 0; i < request->segments && i < 512 && request->page < FAKE_PAGES; i++) {
+        const struct slab_segment segment =
+            request->list ? request->list[i]
+                          : (struct slab_segment){.gref = request->gref + i,
+                                                  .last_sector = request->last_sector};
+
+        memcpy(fake_gnttab.pages[request->page] + (size_t)i * 8, &segment, sizeof(segment));
+    }
     front->req_prod++;
 }
 
 void front_push(struct front *front)
 {
-    shared_of(front)->req_prod = front->req_prod;
+    front_push_but(front, 0);
+}
+
+void front_push_but(struct front *front, uint32_t held_back)
+{
+    shared_of(front)->req_prod = front->req_prod - held_back;
 }
 
 bool front_take(struct front *front, struct rig_response *out)
 {
-    const uint8_t *slot = front->pages + SLOT_HEADER +
-                          (size_t)(front->rsp_cons & (front->count - 1)) * front->slot_bytes;
+    const uint8_t *slot = slot_at(front, front->rsp_cons);
 
     if (shared_of(front)->rsp_prod == front->rsp_cons)
         return false;
     memcpy(&out->id, slot, sizeof(out->id));
     memcpy(&out->status, slot + 10, sizeof(out->status));
     out->operation = slot[8];
-    front->rsp_cons++;
+    front->rsp_cons += front->spans[out->id % FRONT_IDS];
     shared_of(front)->rsp_event = front->rsp_cons + 1;
     return true;
 }

@@ -14,6 +14,9 @@
 
 #define RIG_QUEUES 2U
 
+/* Ids are remembered by their lowest bits: how many slots a request has. */
+#define FRONT_IDS 4096U
+
 /* The frontend's end of a ring. */
 struct front {
     uint8_t *pages;
@@ -23,6 +26,8 @@ struct front {
     uint32_t req_prod; /* private */
     uint32_t rsp_cons;
     struct evtchn *evtchn;
+    bool multi_block; /* requests with more than 11 segments span slots */
+    uint8_t spans[FRONT_IDS];
 };
 
 struct rig_options {
@@ -31,6 +36,10 @@ struct rig_options {
     uint32_t max_requests; /* 0: as many as slots */
     uint32_t start;        /* of the ring's counters */
     unsigned buffers;      /* of the pool; 0: plenty */
+    uint32_t max_segments; /* 0: 11 */
+    uint32_t max_indirect_segments;
+    uint32_t sector_size; /* 0: 512 */
+    bool discard, discard_secure, read_only;
 };
 
 struct rig {
@@ -45,16 +54,31 @@ struct rig {
     unsigned io_failed;
     unsigned flush_failed;
     unsigned drained;
+    unsigned quiet;
     bool destroy_when_drained; /* all queues, as a vbd does */
 };
 
 struct rig_request {
     uint8_t operation;
-    uint8_t segments;
+    uint8_t segments; /* byte 1 of the slot: of a discard its flag */
     uint64_t id;
     uint64_t sector;
-    uint32_t gref;       /* of the first segment; the others follow */
-    uint8_t last_sector; /* of each segment; the first is 0 */
+    uint32_t gref;                   /* of the first segment; the others follow */
+    uint8_t last_sector;             /* of each segment; the first is 0 */
+    const struct slab_segment *list; /* the segments, where they are not as said above */
+    uint64_t discard_sectors;
+};
+
+/* An indirect request, and the page its segments are put into. */
+struct rig_indirect {
+    uint8_t operation; /* the inner one */
+    uint16_t segments;
+    uint64_t id;
+    uint64_t sector;
+    uint32_t page; /* granted, for the segments */
+    uint32_t gref; /* of the first segment; the others follow */
+    uint8_t last_sector;
+    const struct slab_segment *list;
 };
 
 struct rig_response {
@@ -70,8 +94,11 @@ void rig_destroy(struct rig *rig);
 
 /* Puts a request into the ring; the backend sees it after front_push(). */
 void front_put(struct front *front, const struct rig_request *request);
+void front_put_indirect(struct front *front, const struct rig_indirect *request);
 void front_push(struct front *front);
-/* The next response, if there is one. */
+/* Shows all but the last `held_back` slots of what was put. */
+void front_push_but(struct front *front, uint32_t held_back);
+/* The next response, if there is one; goes on behind all slots of its request. */
 bool front_take(struct front *front, struct rig_response *out);
 
 /* One whole-page transfer, pushed. */

@@ -21,7 +21,12 @@ static void a_read_brings_the_disk_to_the_guest(void **state)
 
     for (unsigned i = 0; i < 3 * GNTTAB_PAGE_SIZE; i++)
         rig->store.disk[i + 512] = (uint8_t)(i * 7 + i / 256);
-    front_put(&rig->front[0], &(struct rig_request){BLKIF_OP_READ, 3, 0x1122334455667788, 1, 5, 7});
+    front_put(&rig->front[0], &(struct rig_request){.operation = BLKIF_OP_READ,
+                                                    .segments = 3,
+                                                    .id = 0x1122334455667788,
+                                                    .sector = 1,
+                                                    .gref = 5,
+                                                    .last_sector = 7});
     front_push(&rig->front[0]);
     rig_event(rig, 0);
     (void)rig_settle(rig);
@@ -43,7 +48,12 @@ static void a_write_brings_the_guest_to_the_disk(void **state)
 
     memset(fake_gnttab.pages[9], 0x5c, 2 * GNTTAB_PAGE_SIZE);
     /* Two segments of one and a half kilobytes each: only that much of each page. */
-    front_put(&rig->front[0], &(struct rig_request){BLKIF_OP_WRITE, 2, 1, 8, 9, 2});
+    front_put(&rig->front[0], &(struct rig_request){.operation = BLKIF_OP_WRITE,
+                                                    .segments = 2,
+                                                    .id = 1,
+                                                    .sector = 8,
+                                                    .gref = 9,
+                                                    .last_sector = 2});
     front_push(&rig->front[0]);
     rig_event(rig, 0);
     (void)rig_settle(rig);
@@ -230,7 +240,12 @@ static void a_bad_gref_fails_its_own_request_only(void **state)
     rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
     rig_transfer(rig, BLKIF_OP_WRITE, 2, 8, FAKE_PAGES); /* not granted */
     /* The last of three segments is not granted. */
-    front_put(&rig->front[0], &(struct rig_request){BLKIF_OP_WRITE, 3, 3, 16, FAKE_PAGES - 2, 7});
+    front_put(&rig->front[0], &(struct rig_request){.operation = BLKIF_OP_WRITE,
+                                                    .segments = 3,
+                                                    .id = 3,
+                                                    .sector = 16,
+                                                    .gref = FAKE_PAGES - 2,
+                                                    .last_sector = 7});
     rig_transfer(rig, BLKIF_OP_READ, 4, 8, 2); /* granted read-only */
     rig_transfer(rig, BLKIF_OP_READ, 5, 8, 3);
     rig_event(rig, 0);

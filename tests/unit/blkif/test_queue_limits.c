@@ -44,7 +44,12 @@ static void a_busy_engine_is_tried_again_after_a_completion(void **state)
 static void put_reads(struct front *front, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        front_put(front, &(struct rig_request){BLKIF_OP_READ, 1, i, i * 8U, i, 7});
+        front_put(front, &(struct rig_request){.operation = BLKIF_OP_READ,
+                                               .segments = 1,
+                                               .id = i,
+                                               .sector = i * 8U,
+                                               .gref = i,
+                                               .last_sector = 7});
     front_push(front);
 }
 
@@ -278,7 +283,12 @@ static void queues_may_be_destroyed_when_the_last_is_drained(void **state)
     rig->destroy_when_drained = true;
     rig_connect(rig, 1);
     rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
-    front_put(&rig->front[1], &(struct rig_request){BLKIF_OP_WRITE, 1, 2, 64, 1, 7});
+    front_put(&rig->front[1], &(struct rig_request){.operation = BLKIF_OP_WRITE,
+                                                    .segments = 1,
+                                                    .id = 2,
+                                                    .sector = 64,
+                                                    .gref = 1,
+                                                    .last_sector = 7});
     front_push(&rig->front[1]);
     rig_event(rig, 0);
     rig_event(rig, 1);

@@ -167,7 +167,12 @@ static void a_write_waiting_for_another_queue_is_woken(void **state)
     rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
     rig_event(rig, 0);
     (void)rig_settle(rig);
-    front_put(&rig->front[1], &(struct rig_request){BLKIF_OP_WRITE, 1, 2, 0, 1, 7});
+    front_put(&rig->front[1], &(struct rig_request){.operation = BLKIF_OP_WRITE,
+                                                    .segments = 1,
+                                                    .id = 2,
+                                                    .sector = 0,
+                                                    .gref = 1,
+                                                    .last_sector = 7});
     front_push(&rig->front[1]);
     rig_event(rig, 1);
     (void)rig_settle(rig);
