@@ -13,11 +13,18 @@
 #include "blkback/slab.h"
 #include "blkback/store.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct queue;
 struct overlap_table;
+
+/* Granted pages that may stay mapped, over all queues of a worker. */
+struct grant_budget {
+    _Atomic uint32_t limit;
+    _Atomic uint32_t used;
+};
 
 /* What the queues of one thread share while the loop turns. */
 struct turn {
@@ -30,6 +37,10 @@ struct turn {
                         stalled      may try again */
     struct buffer_pool *buffers;
     struct guest_memory *memory;
+    struct gnttab
+        *gnttab; /* for persistent grants; the last three only where these are negotiated */
+    uint32_t domid;
+    struct grant_budget *budget;
 };
 
 /* What a queue tells its owner, on the loop's thread, never from within queue_connect(). Only
@@ -63,6 +74,7 @@ struct queue_params {
     uint32_t max_requests; /* in flight at once */
     uint32_t max_segments; /* per request in slots, at most 255; over 11: multi-block requests */
     bool discard;          /* DISCARD was offered */
+    bool persistent;       /* the frontend keeps its grants: they may stay mapped */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
 };
 
@@ -111,6 +123,12 @@ void queue_hold(struct queue *queue);
 
 /* Goes on with `store`, or with the one it has, whose size may have changed. */
 void queue_resume(struct queue *queue, struct store *store);
+
+/*
+ * Unmaps granted pages that have not been used for some calls, or over the budget. Returns whether
+ * some stay mapped: then call again, seconds later.
+ */
+bool queue_trim(struct queue *queue);
 
 /* Requests whose I/O is in flight, or over but not looked at yet. */
 unsigned queue_in_flight(const struct queue *queue);

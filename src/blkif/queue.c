@@ -39,13 +39,14 @@ static void io_done(struct io *io)
 static int create_requests(struct queue *queue)
 {
     const uint32_t capacity = queue->journal.capacity;
-    const uint32_t buffers =
-        request_buffers((uint64_t)queue->journal.segments_per_entry * GNTTAB_PAGE_SIZE);
+    const uint32_t segments = queue->journal.segments_per_entry;
+    const uint32_t buffers = request_buffers((uint64_t)segments * GNTTAB_PAGE_SIZE);
+    const uint32_t iovs = queue->persistent ? segments : buffers;
 
     queue->requests = calloc(capacity, sizeof(*queue->requests));
     queue->answers = calloc(capacity, sizeof(*queue->answers));
     queue->staged = calloc(capacity, sizeof(*queue->staged));
-    queue->iov = calloc((size_t)capacity * buffers, sizeof(*queue->iov));
+    queue->iov = calloc((size_t)capacity * iovs, sizeof(*queue->iov));
     queue->buffer_places = calloc((size_t)capacity * buffers, sizeof(*queue->buffer_places));
     if (!queue->requests || !queue->answers || !queue->staged || !queue->iov ||
         !queue->buffer_places)
@@ -57,7 +58,7 @@ static int create_requests(struct queue *queue)
         request->tag = (uint16_t)tag;
         request->entry = journal_entry(&queue->journal, tag);
         request->segments = journal_extent(&queue->journal, tag);
-        request->iov = &queue->iov[(size_t)tag * buffers];
+        request->iov = &queue->iov[(size_t)tag * iovs];
         request->buffers = &queue->buffer_places[(size_t)tag * buffers];
         request->io.done = io_done;
     }
@@ -100,7 +101,10 @@ static int set_up(struct queue *queue, const struct queue_params *params)
     if (error)
         return error;
     queue->statistics = &queue->journal.queue->statistics;
-    return create_requests(queue);
+    if (params->persistent)
+        error = persistent_create(params->turn->gnttab, params->turn->domid, params->turn->budget,
+                                  &queue->persistent);
+    return error ? error : create_requests(queue);
 }
 
 static bool acceptable(const struct queue_params *params)
@@ -224,6 +228,9 @@ void queue_disconnect(struct queue *queue)
     (void)release_all(queue, &queue->unsubmitted);
     (void)release_all(queue, &queue->parked);
     queue->submitted -= release_all(queue, &queue->returned);
+    /* I/O in flight may still reach the others: they are unmapped when it is over. */
+    if (queue->persistent)
+        persistent_release(queue->persistent);
     evtchn_close(queue->evtchn);
     queue->evtchn = NULL;
     queue->ring.shared = NULL; /* the owner unmaps it */
@@ -242,6 +249,11 @@ void queue_resume(struct queue *queue, struct store *store)
     turn_mark_ready(queue);
 }
 
+bool queue_trim(struct queue *queue)
+{
+    return queue->persistent && !queue->disconnected && persistent_trim(queue->persistent);
+}
+
 unsigned queue_in_flight(const struct queue *queue)
 {
     return queue->submitted;
@@ -254,6 +266,7 @@ void queue_destroy(struct queue *queue)
     if (queue->evtchn)
         queue_disconnect(queue);
     turn_forget(queue);
+    persistent_destroy(queue->persistent);
     journal_destroy(&queue->journal);
     free(queue->requests);
     free(queue->answers);

@@ -13,6 +13,10 @@ void queue_release(struct queue *queue, struct request *request)
         overlap_release(queue->overlaps, &request->range);
         queue->turn->freed = true;
     }
+    if (request->mapped) {
+        persistent_put(queue->persistent, request);
+        request->mapped = false;
+    }
     if (request->buffer_count) {
         /* The first one is the next to be used again: it is the one that is full, and warm. */
         for (unsigned i = request->buffer_count; i-- > 0;)
@@ -89,7 +93,7 @@ static void advance(struct queue *queue, struct request *request, struct request
     if (request->step + 1U < request_plan(request->entry)->count) {
         request->step++;
         queue_submit_step(queue, request);
-    } else if (request_has_data_out(request->entry)) {
+    } else if (request_has_data_out(request->entry) && !request->mapped) {
         request_list_push(reads, request);
     } else {
         queue_finish(queue, request, BLKIF_RSP_OKAY);

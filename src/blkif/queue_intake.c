@@ -119,7 +119,9 @@ static bool acquire(struct queue *queue, struct request *request)
         turn_mark_stalled(queue);
         return false;
     }
-    if (entry->bytes && !turn_get_buffers(queue, request)) {
+    request->mapped =
+        entry->bytes && queue->persistent && persistent_get(queue->persistent, request);
+    if (entry->bytes && !request->mapped && !turn_get_buffers(queue, request)) {
         overlap_release(queue->overlaps, &request->range);
         return false;
     }
@@ -148,7 +150,7 @@ static void copy_in(struct queue *queue, const struct request_list *batch)
     struct guest_memory *memory = queue->turn->memory;
 
     for (struct request *request = batch->first; request; request = request->next) {
-        if (!request_has_data_in(request->entry))
+        if (request->mapped || !request_has_data_in(request->entry))
             continue;
         if (!guest_memory_add(memory, request)) {
             guest_memory_run(memory, queue->statistics);
@@ -161,6 +163,8 @@ static void copy_in(struct queue *queue, const struct request_list *batch)
 void queue_submit_step(struct queue *queue, struct request *request)
 {
     request_prepare_io(request);
+    if (request->mapped && request->io.length > 0)
+        request->io.iov_count = persistent_fill(queue->persistent, request, request->iov);
     queue->submitted++;
     switch (store_submit(queue->store, &request->io)) {
     case IO_QUEUED:
@@ -195,7 +199,7 @@ void queue_dispatch(struct queue *queue)
         return;
     copy_in(queue, &batch);
     while ((request = request_list_pop(&batch))) {
-        if (request_has_data_in(request->entry) && !request->copied) {
+        if (request_has_data_in(request->entry) && !request->mapped && !request->copied) {
             queue_finish(queue, request, BLKIF_RSP_ERROR);
             continue;
         }

@@ -8,6 +8,7 @@
 #include "decode.h"
 #include "journal.h"
 #include "overlap.h"
+#include "persistent.h"
 #include "request.h"
 #include "ring.h"
 
@@ -28,10 +29,11 @@ struct queue {
     struct journal journal;
     struct decode_limits limits;
     struct slab_statistics *statistics;
-    struct request *requests; /* by tag */
-    struct iovec *iov;        /* of all requests */
-    uint8_t **buffer_places;  /* of all requests */
-    struct staged *staged;    /* requests of this pass between the ring and the journal */
+    struct request *requests;      /* by tag */
+    struct iovec *iov;             /* of all requests */
+    uint8_t **buffer_places;       /* of all requests */
+    struct persistent *persistent; /* NULL: every grant is copied */
+    struct staged *staged;         /* requests of this pass between the ring and the journal */
     uint32_t incomplete; /* slots left in the ring because the rest of their request is missing */
 
     /* Where requests are between the ring and the answer; each in one list at most. */

@@ -112,7 +112,8 @@ void request_prepare_io(struct request *request)
     switch (io->operation) {
     case IO_READ:
     case IO_WRITE:
-        fill_iov(request);
+        if (!request->mapped)
+            fill_iov(request);
         io->iov = request->iov;
         io->iov_count = request->buffer_count;
         break;

@@ -17,7 +17,7 @@ struct queue;
 
 struct request {
     struct io io;
-    struct iovec *iov; /* one for each buffer; the engine changes them, each step fills them anew */
+    struct iovec *iov; /* the engine changes them, each step fills them anew */
     struct overlap_range range;
     struct request *next; /* in one list at a time */
     struct queue *queue;
@@ -25,6 +25,7 @@ struct request {
     const struct slab_segment *segments;
     uint8_t **buffers; /* of the pool, while there is data under way; full but for the last */
     uint16_t buffer_count;
+    bool mapped; /* its data lies in mapped pages of the guest: no buffers, no copies */
     uint16_t tag;
     uint8_t step; /* of its plan, the one under way */
     bool copied;  /* set by guest_memory_run() */
@@ -63,7 +64,7 @@ uint64_t request_changes(const struct slab_entry *entry);
 /* Buffers of the pool that hold `bytes` of data. */
 uint32_t request_buffers(uint64_t bytes);
 
-/* Sets up `request->io` for its current step. */
+/* Sets up `request->io` for its current step; the iov of a mapped request is left to the caller. */
 void request_prepare_io(struct request *request);
 
 #endif

@@ -24,6 +24,11 @@ struct vbd *vbd_find(const struct worker *worker, uint32_t number)
     return vbd;
 }
 
+struct vbd *vbd_next(const struct vbd *vbd)
+{
+    return vbd->next;
+}
+
 void vbd_forget(struct vbd *vbd)
 {
     for (struct vbd **at = &vbd->worker->vbds; *at; at = &(*at)->next)
@@ -222,6 +227,7 @@ static int start_queue(struct vbd_queue *mine, const struct worker_connect_queue
         .max_segments = wanted->max_segments,
         .max_indirect_segments = wanted->max_indirect_segments,
         .discard = vbd->parameters.discard && vbd->store->caps.discard,
+        .persistent = wanted->persistent,
     };
     int error = evtchn_adopt(fds[0], wanted->local_port, &params.evtchn);
 
@@ -297,6 +303,16 @@ static void release_rings(struct vbd *vbd)
         unmap_ring(mine);
     }
     loop_stop_timer(&vbd->worker->loop, &vbd->flush_timer);
+}
+
+bool vbd_trim(struct vbd *vbd)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        if (vbd->queues[i].queue)
+            any |= queue_trim(vbd->queues[i].queue);
+    return any;
 }
 
 void vbd_disconnect(struct vbd *vbd)

@@ -26,6 +26,12 @@ void vbd_refresh_size(struct vbd *vbd);
 /* WORKER_CONNECT_QUEUE: maps the ring, adopts the event channel in fds[0], answers. */
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *parameters, int *fds);
 
+/* Unmaps granted pages that are out of use or over the budget. Returns whether some stay mapped. */
+bool vbd_trim(struct vbd *vbd);
+
+/* The vbd after this one, in no particular order; NULL: it is the last. */
+struct vbd *vbd_next(const struct vbd *vbd);
+
 /* WORKER_DISCONNECT: gives ring and event channel back at once, answers; answers again when the
  * last I/O is over. */
 void vbd_disconnect(struct vbd *vbd);

@@ -48,12 +48,23 @@ static void reap(struct loop_source *source)
         worker->turn.freed = true;
 }
 
+static bool trim_grants(const struct worker *worker)
+{
+    bool any = false;
+
+    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+        any |= vbd_trim(vbd);
+    return any;
+}
+
 static void idle(struct loop_timer *timer)
 {
-    const struct worker *worker =
-        (const struct worker *)((char *)timer - offsetof(struct worker, idle_timer));
+    struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, idle_timer));
 
     buffer_pool_trim(worker->turn.buffers);
+    /* An idle worker has no timer: this ends some rounds after the last activity. */
+    if (trim_grants(worker))
+        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
 }
 
 static void commit_again(struct loop_timer *timer)
@@ -88,6 +99,9 @@ int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out)
     error = gnttab_open(&out->gnttab);
     if (error)
         return failed("open the grant device (is the module xen-gntdev loaded?)", error);
+    out->turn.gnttab = out->gnttab;
+    out->turn.domid = domid;
+    out->turn.budget = &out->budget;
     error = guest_memory_create(out->gnttab, domid, &out->turn.memory);
     if (!error)
         error = buffer_pool_create(buffer_bytes, &out->turn.buffers);
@@ -155,6 +169,10 @@ static void handle_message(struct worker *worker, const struct worker_message *m
         if (vbd)
             vbd_refresh_size(vbd);
         return;
+    case WORKER_GRANT_BUDGET:
+        worker->budget.limit = message->vbd;
+        (void)trim_grants(worker);
+        return;
     case WORKER_READY:
     case WORKER_STORE_OPENED:
     case WORKER_STORE_FAILED:
@@ -167,7 +185,6 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     case WORKER_STORE_ALERT:
     case WORKER_STORE_CHANGED:
     case WORKER_SIZE:
-    case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:
         break;
     }

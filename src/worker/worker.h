@@ -28,6 +28,7 @@ struct worker {
     struct engine_set engines;
     struct engine_source engine_sources[3];
     struct turn turn;
+    struct grant_budget budget;     /* nothing stays mapped before the broker allows it */
     struct loop_timer idle_timer;   /* gives memory back */
     struct loop_timer commit_timer; /* has what the kernel refused committed again */
     struct log_limit log_limit;
