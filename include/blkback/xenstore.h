@@ -55,6 +55,12 @@ int xenstore_list(struct xenstore *xs, const char *path, char ***names, unsigned
 int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, void *context),
                          void *context);
 
+/*
+ * Whether xenstored still answers. To be asked now and then: the library's own thread reads the
+ * connection, and its end neither makes xenstore_fd() readable nor xenstore_next_event() fail.
+ */
+bool xenstore_alive(struct xenstore *xs);
+
 int xenstore_watch(struct xenstore *xs, const char *path, const char *token);
 int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token);
 

@@ -176,6 +176,16 @@ int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token)
     return xs_unwatch(xs->handle, path, token) ? 0 : last_error();
 }
 
+bool xenstore_alive(struct xenstore *xs)
+{
+    unsigned length;
+    char *value = xs_read(xs->handle, XBT_NULL, "domid", &length);
+    const bool alive = value != NULL || errno == ENOENT || errno == EACCES;
+
+    free(value);
+    return alive;
+}
+
 static int copy_text(const char *text, char *out, unsigned size)
 {
     size_t length = strlen(text);
