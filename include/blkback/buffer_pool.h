@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* Holds the data of the largest request that is negotiated: 44 KiB. */
+/* Holds the data of a request of 11 segments; larger ones, of up to a mebibyte, take several. */
 #define BUFFER_BYTES (UINT64_C(64) * 1024)
 
 struct buffer_pool;

@@ -32,7 +32,9 @@ struct turn {
     struct queue *running; /* were ready when the turn began and had no pass yet */
     struct queue
         *stalled;    /* wait for a buffer, for room in an engine or for another queue's write */
-    unsigned queues; /* connected ones, which share the buffers */
+    struct queue *claimant; /* waits for more buffers than its share: the others take none until it
+                               had a pass and got them, or does not want them any more */
+    unsigned queues;        /* connected ones, which share the buffers */
     bool freed;      /* a buffer was given back, a write ended, or there is room in an engine: the
                         stalled      may try again */
     struct buffer_pool *buffers;

@@ -23,15 +23,20 @@ void turn_mark_stalled(struct queue *queue)
     queue->turn->stalled = queue;
 }
 
+static uint32_t share_of(const struct turn *turn)
+{
+    return buffer_pool_count(turn->buffers) / turn->queues;
+}
+
 /* Whether a queue may have `count` buffers: while others' shares are left alone, or out of its own.
  */
 static bool entitled(const struct queue *queue, uint32_t count)
 {
     const struct turn *turn = queue->turn;
-    const uint32_t share = buffer_pool_count(turn->buffers) / turn->queues;
+    const uint32_t share = share_of(turn);
     const uint32_t free = buffer_pool_free(turn->buffers);
 
-    if (count > free)
+    if (count > free || (turn->claimant && turn->claimant != queue))
         return false;
     /* A request larger than the share may still start while the queue holds nothing else. */
     return queue->buffers == 0 || queue->buffers + count <= share || free - count >= share;
@@ -39,14 +44,19 @@ static bool entitled(const struct queue *queue, uint32_t count)
 
 bool turn_get_buffers(struct queue *queue, struct request *request)
 {
+    struct turn *turn = queue->turn;
     const uint32_t count = request_buffers(request->entry->bytes);
 
     if (!entitled(queue, count)) {
+        /* So many would never be free at once while others use their shares. Only for one that has
+         * none yet: what the others wait for then is not its own I/O. */
+        if (count > share_of(turn) && queue->buffers == 0 && !turn->claimant)
+            turn->claimant = queue;
         turn_mark_stalled(queue);
         return false;
     }
     for (uint32_t i = 0; i < count; i++)
-        request->buffers[i] = buffer_pool_get(queue->turn->buffers);
+        request->buffers[i] = buffer_pool_get(turn->buffers);
     request->buffer_count = (uint16_t)count;
     queue->buffers += count;
     return true;
@@ -64,6 +74,19 @@ static void unstall(struct turn *turn)
     }
 }
 
+/* A claim holds until the claimant's next pass, and on if that makes it anew: one that has what it
+ * wanted, or has to pause, is not waited for. */
+static void pump(struct turn *turn, struct queue *queue)
+{
+    const bool claimed = turn->claimant == queue;
+
+    if (claimed)
+        turn->claimant = NULL;
+    queue_pump(queue);
+    if (claimed && turn->claimant != queue)
+        turn->freed = true;
+}
+
 void turn_run(struct turn *turn)
 {
     struct queue *queue;
@@ -79,7 +102,7 @@ void turn_run(struct turn *turn)
     while ((queue = turn->running)) {
         turn->running = queue->next_ready;
         queue->is_ready = false;
-        queue_pump(queue);
+        pump(turn, queue);
     }
     if (turn->freed)
         unstall(turn);
@@ -105,6 +128,10 @@ void turn_forget(struct queue *queue)
             *at = queue->next_stalled;
             break;
         }
+    if (turn->claimant == queue) {
+        turn->claimant = NULL;
+        turn->freed = true;
+    }
     queue->is_ready = false;
     queue->is_stalled = false;
 }
