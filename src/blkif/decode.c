@@ -127,7 +127,7 @@ static int16_t count_segments(uint8_t claimed, const struct decode_limits *limit
     case BLKIF_OP_FLUSH_DISKCACHE:
         /* NetBSD leaves the count unset and Linux the sector number: a count that can't be is no
          * data. It has one slot in any case. */
-        out->segments = claimed <= BLKIF_SEGMENTS_IN_HEADER ? claimed : 0;
+        out->segments = fits && claimed <= BLKIF_SEGMENTS_IN_HEADER ? claimed : 0;
         return BLKIF_RSP_OKAY;
     default:
         if (!fits || claimed == 0)
@@ -159,6 +159,9 @@ static int16_t decode_discard(const struct ring_slot *slot, const struct slot_la
     /* The flag means nothing to a backend that did not offer it (blkif.h). */
     out->secure = limits->discard_secure && (slot->bytes[1] & BLKIF_DISCARD_SECURE) != 0;
     if (limits->read_only || !range_within(out->sector, out->discard_sectors, limits->sectors))
+        return BLKIF_RSP_ERROR;
+    /* A hint is rounded; the promise that all of it is erased can't be. */
+    if (out->secure && (out->sector | out->discard_sectors) % limits->sector_units)
         return BLKIF_RSP_ERROR;
     return BLKIF_RSP_OKAY;
 }
