@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CONTROL_MAGIC   UINT32_C(0x4342444b)
-#define CONTROL_VERSION 1U
+#define CONTROL_VERSION 2U
 
 enum control_command {
     CONTROL_PING = 1, /* reply: pid in `value`, version in `text` */
@@ -21,6 +21,11 @@ enum control_command {
                          attached */
     CONTROL_DETACH,   /* the hook's remove: waits until the disk is let go of */
     CONTROL_RELOAD,   /* reads the configuration again; reply: 0, or the file, line and reason */
+    CONTROL_RESIZE,   /* looks whether the image has grown; reply: the size in bytes in `text`, or
+                         the reason */
+    CONTROL_INSERT,   /* puts the medium `target` into a removable drive, in the place of one that
+                         is in it */
+    CONTROL_EJECT,    /* takes it out */
     CONTROL_COMMANDS
 };
 
@@ -28,7 +33,8 @@ struct control_request {
     uint32_t magic;
     uint16_t version;
     uint16_t command;
-    char path[STATE_TEXT_MAX]; /* backend path, "backend/vbd/3/51712" or absolute */
+    char path[STATE_TEXT_MAX];   /* backend path, "backend/vbd/3/51712" or absolute */
+    char target[STATE_TEXT_MAX]; /* CONTROL_INSERT: as in xl's `target=`; else empty */
 };
 
 struct control_reply {

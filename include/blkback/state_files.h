@@ -67,6 +67,10 @@ struct connection_file {
     char target[STATE_TEXT_MAX];
     char reason[STATE_TEXT_MAX]; /* why the disk can't be served; empty if it can */
     struct connection_queue queues[STATE_MAX_QUEUES];
+    uint32_t max_indirect_segments; /* while connected */
+    uint32_t persistent;            /* the same: granted pages may stay mapped */
+    uint32_t removable;             /* a drive; empty while `target` is */
+    uint32_t discard;               /* the guest may */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */

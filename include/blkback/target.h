@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A disk's target specification, as in xl's `target=`: "/path", "null:SIZE", or "disk:NAME" (a file
- * in disks.d). What an image's contents look like never decides its format: the guest writes those.
+ * A disk's target specification, as in xl's `target=`: "/path", "null:SIZE", "disk:NAME" (a file
+ * in disks.d), or "empty" (a drive without a medium). What an image's contents look like never decides its format: the guest writes those.
  */
 #ifndef BLKBACK_TARGET_H
 #define BLKBACK_TARGET_H
@@ -11,7 +11,7 @@
 #define TARGET_PATH_MAX 1024U
 #define TARGET_NAME_MAX 64U
 
-enum target_kind { TARGET_PATH, TARGET_NULL, TARGET_DISK };
+enum target_kind { TARGET_PATH, TARGET_NULL, TARGET_DISK, TARGET_EMPTY };
 
 struct target {
     enum target_kind kind;

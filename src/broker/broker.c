@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define STOP_SECONDS 10.0
+#define LOOK_SECONDS 2.0 /* between looks at the images' sizes */
 
 static int explain(char *why, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -72,14 +73,22 @@ static void on_again(struct ev_loop *loop, ev_idle *watcher, int events)
     (void)events;
 }
 
+static void xenstore_lost(struct broker *broker)
+{
+    log_error(
+        "the connection to xenstored is lost: disks go on being served, but none can come or go "
+        "any more");
+    ev_io_stop(broker->loop, &broker->xs_ready);
+}
+
 static void on_xenstore(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct broker *broker = watcher->data;
+    (void)loop;
+    (void)watcher;
     (void)events;
     if (domains_take_events(broker) != 0) {
-        log_error("the connection to xenstored is lost: disks go on being served, but none can "
-                  "come or go any more");
-        ev_io_stop(loop, watcher);
+        xenstore_lost(broker);
     }
 }
 
@@ -93,6 +102,17 @@ static void on_attach(void *context, const char *path, struct control_call_token
 static void on_detach(void *context, const char *path, struct control_call_token *token)
 {
     vbd_hook_detach(context, path, token);
+}
+
+static void on_resize(void *context, const char *path, struct control_call_token *token)
+{
+    vbd_resize(context, path, token);
+}
+
+static void on_insert(void *context, const char *path, const char *target,
+                      struct control_call_token *token)
+{
+    vbd_medium_insert(context, path, target, token);
 }
 
 static void on_reload(void *context, struct control_call_token *token)
@@ -157,6 +177,8 @@ static int open_control(struct broker *broker, char *why)
         .attach = on_attach,
         .detach = on_detach,
         .reload = on_reload,
+        .resize = on_resize,
+        .insert = on_insert,
     };
     int error = control_server_start(broker->loop, broker->config.control_socket, &handlers,
                                      &broker->control);
@@ -167,8 +189,21 @@ static int open_control(struct broker *broker, char *why)
     return 0;
 }
 
+static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct broker *broker = timer->data;
+    (void)loop;
+    (void)events;
+    if (ev_is_active(&broker->xs_ready) && !xenstore_alive(broker->xs))
+        xenstore_lost(broker);
+    vbd_look_at_sizes(broker);
+}
+
 static void start_watchers(struct broker *broker)
 {
+    ev_timer_init(&broker->look, on_look, LOOK_SECONDS, LOOK_SECONDS);
+    broker->look.data = broker;
+    ev_timer_start(broker->loop, &broker->look);
     ev_io_init(&broker->xs_ready, on_xenstore, xenstore_fd(broker->xs), EV_READ);
     ev_prepare_init(&broker->turn_end, on_turn_end);
     ev_idle_init(&broker->again, on_again);
@@ -281,6 +316,7 @@ void broker_finish(struct broker *broker)
         ev_prepare_stop(broker->loop, &broker->turn_end);
         ev_idle_stop(broker->loop, &broker->again);
         ev_timer_stop(broker->loop, &broker->deadline);
+        ev_timer_stop(broker->loop, &broker->look);
     }
     image_table_destroy(broker->images);
     domain_info_close(broker->domain_info);

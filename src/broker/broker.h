@@ -42,6 +42,7 @@ struct broker {
     ev_io xs_ready;
     ev_prepare turn_end;
     ev_idle again;
+    ev_timer look;     /* at what nobody tells us of */
     ev_timer deadline; /* of the clean stop */
 };
 

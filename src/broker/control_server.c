@@ -84,6 +84,35 @@ void control_reply(struct control_call_token *token, int error, const char *text
     free(token);
 }
 
+static void call_handler(const struct control_handlers *handlers,
+                         const struct control_request *request, struct control_call_token *token)
+{
+    switch ((enum control_command)request->command) {
+    case CONTROL_ATTACH:
+        handlers->attach(handlers->context, request->path, token);
+        return;
+    case CONTROL_DETACH:
+        handlers->detach(handlers->context, request->path, token);
+        return;
+    case CONTROL_RELOAD:
+        handlers->reload(handlers->context, token);
+        return;
+    case CONTROL_RESIZE:
+        handlers->resize(handlers->context, request->path, token);
+        return;
+    case CONTROL_INSERT:
+        handlers->insert(handlers->context, request->path, request->target, token);
+        return;
+    case CONTROL_EJECT:
+        handlers->insert(handlers->context, request->path, "", token);
+        return;
+    case CONTROL_PING:
+    case CONTROL_COMMANDS:
+        break;
+    }
+    control_reply(token, -EINVAL, "no such command");
+}
+
 static void dispatch(struct control_client *client, const struct control_request *request)
 {
     const struct control_handlers *handlers = &client->server->handlers;
@@ -96,6 +125,10 @@ static void dispatch(struct control_client *client, const struct control_request
         answer(client, -EINVAL, 0, "no backend path was given");
         return;
     }
+    if ((request->command == CONTROL_INSERT) != (request->target[0] != '\0')) {
+        answer(client, -EINVAL, 0, "a target is for inserting, and only for that");
+        return;
+    }
     struct control_call_token *token = calloc(1, sizeof(*token));
     if (!token) {
         answer(client, -ENOMEM, 0, "out of memory");
@@ -104,19 +137,15 @@ static void dispatch(struct control_client *client, const struct control_request
     token->client = client;
     client->token = token;
     /* The handler may answer at once, which frees the client. */
-    if (request->command == CONTROL_ATTACH)
-        handlers->attach(handlers->context, request->path, token);
-    else if (request->command == CONTROL_DETACH)
-        handlers->detach(handlers->context, request->path, token);
-    else
-        handlers->reload(handlers->context, token);
+    call_handler(handlers, request, token);
 }
 
 static bool request_valid(const struct control_request *request)
 {
     return request->magic == CONTROL_MAGIC && request->version == CONTROL_VERSION &&
            request->command >= CONTROL_PING && request->command < CONTROL_COMMANDS &&
-           memchr(request->path, '\0', sizeof(request->path)) != NULL;
+           memchr(request->path, '\0', sizeof(request->path)) != NULL &&
+           memchr(request->target, '\0', sizeof(request->target)) != NULL;
 }
 
 static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)

@@ -21,6 +21,10 @@ struct control_handlers {
     void (*attach)(void *context, const char *path, struct control_call_token *token);
     void (*detach)(void *context, const char *path, struct control_call_token *token);
     void (*reload)(void *context, struct control_call_token *token);
+    void (*resize)(void *context, const char *path, struct control_call_token *token);
+    /* An empty target: eject. */
+    void (*insert)(void *context, const char *path, const char *target,
+                   struct control_call_token *token);
 };
 
 /*

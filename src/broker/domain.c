@@ -94,6 +94,10 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_STORE_OPENED:
     case WORKER_STORE_FAILED:
         return vbd_on_store_answer(vbd, message);
+    case WORKER_STORE_CHANGED:
+        return vbd_on_medium_answer(vbd, message);
+    case WORKER_SIZE:
+        return vbd_on_size(vbd, message);
     case WORKER_QUEUE_CONNECTED:
     case WORKER_QUEUE_FAILED:
         return vbd_on_queue_answer(vbd, message);
@@ -111,9 +115,7 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_DISCONNECT:
     case WORKER_CLOSE_STORE:
     case WORKER_CHANGE_STORE:
-    case WORKER_STORE_CHANGED:
     case WORKER_REFRESH_SIZE:
-    case WORKER_SIZE:
     case WORKER_GRANT_BUDGET:
     case WORKER_MESSAGE_TYPES:
         break;

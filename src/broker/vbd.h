@@ -2,9 +2,9 @@
 /*
  * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
- * store), vbd_caps.c (what it can do), vbd_connect.c (negotiation and rings), vbd_close.c
- * (everything back), vbd_publish.c (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c
- * (connection file).
+ * store), vbd_caps.c (what it can do), vbd_medium.c (media that change), vbd_size.c (images that
+ * grow), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c
+ * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -60,6 +60,25 @@ struct vbd_hook {
     unsigned kernel_tries;
 };
 
+/* Of a removable drive: what it is being given. */
+struct vbd_medium {
+    bool changing; /* the worker was asked to */
+    bool by_hand;  /* blkbackctl did, so `params` is ours to write */
+    struct disk_config disk;
+    struct image *image; /* NULL: none */
+    char target[STATE_TEXT_MAX];
+    char params[STATE_TEXT_MAX]; /* the toolstack's value that was acted on last */
+    struct control_call_token *token;
+};
+
+/* Of an image that may grow. */
+struct vbd_size {
+    unsigned asked; /* times the worker was asked to look and has not answered yet */
+    bool shrunk;    /* and that is the reason shown */
+    uint64_t seen;  /* of the image when the worker was asked last, bytes */
+    struct control_call_token *token;
+};
+
 struct vbd {
     TAILQ_ENTRY(vbd) in_broker; /* vbds or ghosts */
     TAILQ_ENTRY(vbd) in_domain;
@@ -87,6 +106,8 @@ struct vbd {
 
     struct vbd_toolstack toolstack;
     struct vbd_hook hook;
+    struct vbd_medium medium;
+    struct vbd_size size;
     struct disk_config disk;
     struct image *image;
     struct image_user user;
@@ -149,6 +170,8 @@ void vbd_evaluate(struct vbd *vbd);
 /* ---- messages of the worker: false when this one can't be meant now ---- */
 
 bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_medium_answer(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_size(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_queue_answer(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_close_answer(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message);
@@ -169,6 +192,42 @@ void vbd_open_give_up(struct vbd *vbd);
 /* Lets go of image and slab. The worker must not know the vbd any more, or be gone. */
 void vbd_release_image(struct vbd *vbd);
 
+/* What the target says is to be opened, and how. Returns 0, or -errno with the reason in `why`
+ * (CONFIG_WHY_MAX bytes). */
+int vbd_resolve(const struct vbd *vbd, const char *text, char *why, struct disk_config *out);
+
+enum image_mode vbd_image_mode(const struct disk_config *disk);
+
+/*
+ * Sends what the worker needs to open: `image` is NULL where the disk has none, `slab` -1 where the
+ * worker has it already. Descriptors are only lent to the message: a copy kept of the image's would
+ * keep the fence locked. Returns 0 or -errno.
+ */
+int vbd_send_open(struct vbd *vbd, enum worker_message_type type, const struct disk_config *disk,
+                  const struct image *image, int slab);
+
+/* ---- vbd_medium.c: removable drives ---- */
+
+/* For blkbackctl: a medium into the drive at that backend path, or none for an empty target. */
+void vbd_medium_insert(struct broker *broker, const char *path, const char *target,
+                       struct control_call_token *token);
+
+/* Acts on what the toolstack has written into `params` since, as xl cd-insert and cd-eject do. */
+void vbd_medium_look(struct vbd *vbd);
+
+/* The store is gone, and what was to come into its place with it. */
+void vbd_medium_forget(struct vbd *vbd);
+
+/* ---- vbd_size.c: images that grow ---- */
+
+/* For blkbackctl: looks at the size of the disk at that backend path. */
+void vbd_resize(struct broker *broker, const char *path, struct control_call_token *token);
+
+/* Looks at all images, and asks the workers of those that have changed. */
+void vbd_look_at_sizes(struct broker *broker);
+
+void vbd_size_forget(struct vbd *vbd);
+
 /* ---- vbd_caps.c ---- */
 
 /* What is published, from the configuration and the store as far as it is known. */
@@ -181,7 +240,7 @@ bool vbd_caps_possible(const struct disk_config *disk, const struct worker_store
 void vbd_take_caps(struct vbd *vbd, const struct worker_store_opened *caps);
 
 /* Whether configuration and toolstack let the guest discard. */
-bool vbd_discard_wanted(const struct vbd *vbd);
+bool vbd_discard_wanted(const struct vbd *vbd, const struct disk_config *disk);
 
 /* ---- vbd_connect.c ---- */
 
@@ -218,11 +277,20 @@ void vbd_close_continue(struct vbd *vbd);
 int vbd_publish_init_wait(struct vbd *vbd);
 /* All of it, and state 4. */
 int vbd_publish_connected(struct vbd *vbd);
+/* What belongs to the medium; where a frontend is connected with state 4 again, upon which it
+ * looks. With `params`, where it was not the toolstack that changed it. */
+int vbd_publish_medium(struct vbd *vbd, bool params);
 int vbd_publish_state(struct vbd *vbd, enum xenbus_state state);
 void vbd_publish_error(struct vbd *vbd, int error, const char *reason);
 void vbd_remove_error(struct vbd *vbd);
 
 /* ---- vbd_hook.c: see control_server.h ---- */
+
+/* The vbd at a backend path. Returns 0, or -EINVAL for what is no such path or -ENOENT. */
+int vbd_find(struct broker *broker, const char *path, struct vbd_address *address,
+             struct vbd **out);
+/* Replies why there is none. */
+void vbd_explain_missing(int error, const char *path, struct control_call_token *token);
 
 void vbd_hook_attach(struct broker *broker, const char *path, struct control_call_token *token);
 void vbd_hook_detach(struct broker *broker, const char *path, struct control_call_token *token);

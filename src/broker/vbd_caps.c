@@ -55,13 +55,14 @@ void vbd_take_caps(struct vbd *vbd, const struct worker_store_opened *caps)
     vbd->offer.physical_sector_size = caps->physical_sector_size;
     vbd->offer.read_only = vbd->disk.read_only || caps->read_only != 0;
     vbd->offer.cdrom = vbd->toolstack.cdrom;
-    vbd->offer.discard = caps->discard != 0 && !vbd->offer.read_only && vbd_discard_wanted(vbd);
+    vbd->offer.discard =
+        caps->discard != 0 && !vbd->offer.read_only && vbd_discard_wanted(vbd, &vbd->disk);
     vbd->offer.discard_secure = caps->discard_secure != 0;
     vbd->offer.discard_granularity = caps->discard_granularity;
     vbd->offer.discard_alignment = caps->discard_alignment;
 }
 
-bool vbd_discard_wanted(const struct vbd *vbd)
+bool vbd_discard_wanted(const struct vbd *vbd, const struct disk_config *disk)
 {
-    return vbd->disk.options.discard && vbd->toolstack.discard && !vbd->disk.read_only;
+    return disk->options.discard && vbd->toolstack.discard && !disk->read_only;
 }

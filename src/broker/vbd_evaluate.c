@@ -232,6 +232,7 @@ void vbd_evaluate(struct vbd *vbd)
         evaluate_ghost(vbd);
         return;
     }
+    vbd_medium_look(vbd);
     vbd_hook_update(vbd);
     vbd_status_save(vbd);
 }

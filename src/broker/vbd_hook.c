@@ -155,8 +155,7 @@ void vbd_hook_init(struct vbd *vbd)
     vbd->hook.kernel_retry.data = vbd;
 }
 
-static int find(struct broker *broker, const char *path, struct vbd_address *address,
-                struct vbd **out)
+int vbd_find(struct broker *broker, const char *path, struct vbd_address *address, struct vbd **out)
 {
     enum address_depth depth;
     if (address_parse(path, broker->own_domid, address, &depth) != 0 || depth != ADDRESS_DEVICE)
@@ -164,7 +163,7 @@ static int find(struct broker *broker, const char *path, struct vbd_address *add
     return domains_find(broker, address, out);
 }
 
-static void explain_missing(int error, const char *path, struct control_call_token *token)
+void vbd_explain_missing(int error, const char *path, struct control_call_token *token)
 {
     char text[STATE_TEXT_MAX + 64];
     if (error == -EINVAL) {
@@ -184,11 +183,11 @@ void vbd_hook_attach(struct broker *broker, const char *path, struct control_cal
     struct vbd_address address;
     struct vbd *vbd;
 
-    int error = broker->stopping ? -ESHUTDOWN : find(broker, path, &address, &vbd);
+    int error = broker->stopping ? -ESHUTDOWN : vbd_find(broker, path, &address, &vbd);
     if (error == -ENOENT) /* its watch event may be on the way */
         error = vbd_discover(broker, &address, &vbd);
     if (error != 0) {
-        explain_missing(error, path, token);
+        vbd_explain_missing(error, path, token);
         return;
     }
     answer_attach(vbd, -ECANCELED, "asked for again");
@@ -222,9 +221,9 @@ void vbd_hook_detach(struct broker *broker, const char *path, struct control_cal
     struct vbd_address address;
     struct vbd *vbd = NULL;
 
-    int error = find(broker, path, &address, &vbd);
+    int error = vbd_find(broker, path, &address, &vbd);
     if (error == -EINVAL) {
-        explain_missing(error, path, token);
+        vbd_explain_missing(error, path, token);
         return;
     }
     if (error != 0)

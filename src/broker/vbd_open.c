@@ -19,6 +19,16 @@ static int read_text(const struct vbd *vbd, const char *node, char *value, unsig
     return xenstore_read_at(vbd->broker->xs, vbd->path, node, value, size);
 }
 
+/* xl's cd-insert writes "aio:/path" where others write "/path", and "aio:" may be an empty drive.
+ */
+static void drop_format(char target[STATE_TEXT_MAX])
+{
+    static const char format[] = "aio:";
+    size_t length = strlen(format);
+    if (strncmp(target, format, length) == 0)
+        memmove(target, target + length, strlen(target + length) + 1);
+}
+
 int vbd_read_toolstack(struct vbd *vbd)
 {
     struct vbd_toolstack toolstack = {.read_only = true};
@@ -36,6 +46,8 @@ int vbd_read_toolstack(struct vbd *vbd)
         snprintf(toolstack.vdev, sizeof(toolstack.vdev), "%u", vbd->address.devid);
     toolstack.cdrom =
         read_text(vbd, "device-type", text, sizeof(text)) == 0 && strcmp(text, "cdrom") == 0;
+    if (toolstack.cdrom)
+        drop_format(toolstack.target);
     toolstack.discard =
         read_text(vbd, "discard-enable", text, sizeof(text)) != 0 || strcmp(text, "0") != 0;
     char script[XENSTORE_VALUE_MAX + 1];
@@ -68,14 +80,14 @@ static void open_failed_with(struct vbd *vbd, const char *what, int error)
     open_failed(vbd, "%s: %s", what, strerror(-error));
 }
 
-/* What is to be opened, and how: from the target, or from the file of disks.d that it names. */
-static int resolve_target(struct vbd *vbd, char *why)
+int vbd_resolve(const struct vbd *vbd, const char *text, char *why, struct disk_config *out)
 {
     const struct config *config = &vbd->broker->config;
-    struct target target;
+    struct target target = {.kind = TARGET_EMPTY};
     struct disk_config disk = {.options = config->disk};
 
-    int error = target_parse(vbd->toolstack.target, why, CONFIG_WHY_MAX, &target);
+    bool empty = vbd->toolstack.cdrom && text[0] == '\0';
+    int error = empty ? 0 : target_parse(text, why, CONFIG_WHY_MAX, &target);
     if (error != 0)
         return error;
     if (target.kind == TARGET_DISK) {
@@ -85,9 +97,13 @@ static int resolve_target(struct vbd *vbd, char *why)
     } else {
         disk.target = target;
     }
+    if (disk.target.kind == TARGET_EMPTY && !vbd->toolstack.cdrom) {
+        snprintf(why, CONFIG_WHY_MAX, "only a CD-ROM drive can be empty");
+        return -EINVAL;
+    }
     disk.read_only |= vbd->toolstack.read_only;
     disk.shared |= vbd->toolstack.shared;
-    vbd->disk = disk;
+    *out = disk;
     return 0;
 }
 
@@ -126,24 +142,37 @@ static int create_slab(struct vbd *vbd)
     return 0;
 }
 
-static void fill_open_store(const struct vbd *vbd, struct worker_open_store *open)
+static enum worker_store_kind store_kind(const struct disk_config *disk)
 {
-    const struct disk_options *options = &vbd->disk.options;
-    bool file = vbd->image != NULL;
+    switch (disk->target.kind) {
+    case TARGET_NULL:
+        return WORKER_STORE_NULL;
+    case TARGET_EMPTY:
+        return WORKER_STORE_EMPTY;
+    case TARGET_PATH:
+    case TARGET_DISK:
+        break;
+    }
+    return WORKER_STORE_FILE;
+}
+
+static void fill_open_store(const struct vbd *vbd, const struct disk_config *disk,
+                            const struct image *image, struct worker_open_store *open)
+{
     *open = (struct worker_open_store){
         .domid = vbd->address.domid,
         .devid = vbd->address.devid,
-        .kind = file ? WORKER_STORE_FILE : WORKER_STORE_NULL,
-        .engine = (uint32_t)options->engine,
-        .read_only = vbd->disk.read_only,
-        .direct = options->direct,
-        .sector_size = options->sector_size,
-        .fence = file && !vbd->disk.read_only,
-        .size = vbd->disk.target.size,
-        .discard = vbd_discard_wanted(vbd),
+        .kind = store_kind(disk),
+        .engine = (uint32_t)disk->options.engine,
+        .read_only = disk->read_only,
+        .direct = disk->options.direct,
+        .sector_size = disk->options.sector_size,
+        .fence = image != NULL && !disk->read_only,
+        .size = disk->target.size,
+        .discard = vbd_discard_wanted(vbd, disk),
     };
     struct discard_limits limits;
-    if (file && image_discard_limits(vbd->image, &limits) == 0) {
+    if (image != NULL && image_discard_limits(image, &limits) == 0) {
         open->discard_granularity = limits.granularity;
         open->discard_alignment = limits.alignment;
         open->discard_max_bytes = limits.max_bytes;
@@ -151,31 +180,39 @@ static void fill_open_store(const struct vbd *vbd, struct worker_open_store *ope
     snprintf(open->vdev, sizeof(open->vdev), "%s", vbd->toolstack.vdev);
 }
 
-/* The worker is ready. Descriptors are only lent to the message: a copy kept of the image's would
- * keep the fence locked. */
+int vbd_send_open(struct vbd *vbd, enum worker_message_type type, const struct disk_config *disk,
+                  const struct image *image, int slab)
+{
+    struct worker_message message = worker_message(type, vbd->number);
+    fill_open_store(vbd, disk, image, &message.u.open_store);
+    int fds[WORKER_MESSAGE_MAX_FDS];
+    unsigned count = 0;
+    int lent = -1;
+
+    vbd->size.seen = 0;
+    if (image != NULL) {
+        /* First the size, so that what is added while the worker opens is noticed. */
+        (void)image_size(image, &vbd->size.seen);
+        lent = image_open_for_worker(image);
+        if (lent < 0)
+            return lent;
+        fds[count++] = lent;
+    }
+    if (slab >= 0)
+        fds[count++] = slab;
+    int error = domain_send(vbd->domain, &message, fds, count);
+    if (lent >= 0)
+        close(lent);
+    return error;
+}
+
+/* The worker is ready. */
 static void send_open(struct vbd *vbd)
 {
     vbd->number = domain_next_number(vbd->domain);
-    struct worker_message message = worker_message(WORKER_OPEN_STORE, vbd->number);
-    fill_open_store(vbd, &message.u.open_store);
-    int fds[WORKER_MESSAGE_MAX_FDS];
-    unsigned count = 0;
-    int image = -1;
-
-    if (vbd->image != NULL) {
-        image = image_open_for_worker(vbd->image);
-        if (image < 0) {
-            open_failed_with(vbd, vbd->disk.target.path, image);
-            return;
-        }
-        fds[count++] = image;
-    }
-    fds[count++] = vbd->slab;
-    int error = domain_send(vbd->domain, &message, fds, count);
-    if (image >= 0)
-        close(image);
+    int error = vbd_send_open(vbd, WORKER_OPEN_STORE, &vbd->disk, vbd->image, vbd->slab);
     if (error != 0) {
-        open_failed_with(vbd, "can't reach the worker", error);
+        open_failed_with(vbd, "can't be handed to the worker", error);
         return;
     }
     close(vbd->slab);
@@ -225,22 +262,22 @@ static void wait_for_image(struct vbd *vbd, const char *why)
     ev_timer_start(loop, &vbd->retry);
 }
 
-static enum image_mode image_mode(const struct vbd *vbd)
+enum image_mode vbd_image_mode(const struct disk_config *disk)
 {
-    if (vbd->disk.read_only)
+    if (disk->read_only)
         return IMAGE_READ_ONLY;
-    return vbd->disk.shared ? IMAGE_SHARED : IMAGE_EXCLUSIVE;
+    return disk->shared ? IMAGE_SHARED : IMAGE_EXCLUSIVE;
 }
 
 static void acquire_image(struct vbd *vbd)
 {
     char why[IMAGE_WHY_MAX] = "";
-    if (vbd->disk.target.kind == TARGET_NULL) {
+    if (vbd->disk.target.kind != TARGET_PATH) {
         image_is_open(vbd);
         return;
     }
-    int error = image_acquire(vbd->broker->images, vbd->disk.target.path, image_mode(vbd),
-                              &vbd->user, why, &vbd->image);
+    int error = image_acquire(vbd->broker->images, vbd->disk.target.path,
+                              vbd_image_mode(&vbd->disk), &vbd->user, why, &vbd->image);
     if (error == -EBUSY) {
         wait_for_image(vbd, why);
     } else if (error != 0) {
@@ -276,7 +313,8 @@ void vbd_open_start(struct vbd *vbd)
         open_failed_with(vbd, "can't read params", error);
         return;
     }
-    if (resolve_target(vbd, why) != 0) {
+    memcpy(vbd->medium.params, vbd->toolstack.target, sizeof(vbd->medium.params));
+    if (vbd_resolve(vbd, vbd->toolstack.target, why, &vbd->disk) != 0) {
         open_failed(vbd, "%s", why);
         return;
     }
@@ -286,6 +324,8 @@ void vbd_open_start(struct vbd *vbd)
 
 void vbd_release_image(struct vbd *vbd)
 {
+    vbd_medium_forget(vbd);
+    vbd_size_forget(vbd);
     image_release(vbd->broker->images, vbd->image);
     vbd->image = NULL;
     if (vbd->slab >= 0) {
@@ -311,7 +351,7 @@ bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
 {
     char reason[STATE_TEXT_MAX];
     if (vbd->store != STORE_OPENING)
-        return false;
+        return message->type == WORKER_STORE_FAILED && vbd_on_medium_answer(vbd, message);
     if (message->type == WORKER_STORE_FAILED)
         open_failed(vbd, "%s", log_escape(message->u.text, reason, sizeof(reason)));
     else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened))

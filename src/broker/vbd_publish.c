@@ -13,10 +13,13 @@
 
 #define ERROR_PATH_MAX (VBD_PATH_MAX + 16)
 
+enum published { NO_NODES, NODES_OF_MEDIUM, ALL_NODES };
+
 struct publication {
     struct vbd *vbd;
-    enum xenbus_state state;
-    bool nodes;
+    enum xenbus_state state; /* XENBUS_UNKNOWN: stays */
+    enum published nodes;
+    bool params;
 };
 
 static int check_directory(struct xenstore *xs, const struct publication *publication)
@@ -33,10 +36,12 @@ static int check_directory(struct xenstore *xs, const struct publication *public
     return closing && publication->state < XENBUS_CLOSING ? -ECANCELED : 0;
 }
 
-static int write_nodes(struct xenstore *xs, const struct vbd *vbd)
+static int write_nodes(struct xenstore *xs, const struct vbd *vbd, enum published nodes)
 {
     int error = 0;
     for (unsigned i = 0; error == 0 && i < published_nodes(); i++) {
+        if (nodes != ALL_NODES && !published_of_medium(i))
+            continue;
         char value[NEGOTIATE_VALUE_MAX];
         int known = published_value(i, &vbd->offer, value);
         if (known == 0)
@@ -51,41 +56,52 @@ static int publish_in_transaction(struct xenstore *xs, void *context)
 {
     const struct publication *publication = context;
     int error = check_directory(xs, publication);
-    if (error == 0 && publication->nodes)
-        error = write_nodes(xs, publication->vbd);
-    if (error == 0)
+    if (error == 0 && publication->nodes != NO_NODES)
+        error = write_nodes(xs, publication->vbd, publication->nodes);
+    if (error == 0 && publication->params)
+        error = xenstore_write_at(xs, publication->vbd->path, "params",
+                                  publication->vbd->toolstack.target);
+    if (error == 0 && publication->state != XENBUS_UNKNOWN)
         error = xenstore_printf_at(xs, publication->vbd->path, "state", "%d", publication->state);
     return error;
 }
 
-static int publish(struct vbd *vbd, enum xenbus_state state, bool nodes)
+static int publish(const struct publication *publication)
 {
-    struct publication publication = {.vbd = vbd, .state = state, .nodes = nodes};
+    struct vbd *vbd = publication->vbd;
+    struct publication copy = *publication; /* the session's context is not const */
     if (vbd->gone)
         return -ENOENT; /* the path may be another vbd's by now */
-    if (vbd->broker->stopping && state < XENBUS_CLOSING)
+    if (vbd->broker->stopping && publication->state < XENBUS_CLOSING)
         return -ECANCELED; /* what connected frontends see is left to the successor */
-    int error = xenstore_transaction(vbd->broker->xs, publish_in_transaction, &publication);
+    int error = xenstore_transaction(vbd->broker->xs, publish_in_transaction, &copy);
     if (error != 0 && error != -ENOENT && error != -ECANCELED) {
         vbd_log(vbd, LOG_LEVEL_ERROR, "can't write state %s to XenStore: %s",
-                xenbus_state_name(state), strerror(-error));
+                xenbus_state_name(publication->state), strerror(-error));
     }
     return error;
 }
 
 int vbd_publish_init_wait(struct vbd *vbd)
 {
-    return publish(vbd, XENBUS_INIT_WAIT, true);
+    return publish(&(struct publication){vbd, XENBUS_INIT_WAIT, ALL_NODES, false});
 }
 
 int vbd_publish_connected(struct vbd *vbd)
 {
-    return publish(vbd, XENBUS_CONNECTED, true);
+    return publish(&(struct publication){vbd, XENBUS_CONNECTED, ALL_NODES, false});
+}
+
+int vbd_publish_medium(struct vbd *vbd, bool params)
+{
+    bool connected = vbd->phase == VBD_CONNECTED;
+    return publish(&(struct publication){vbd, connected ? XENBUS_CONNECTED : XENBUS_UNKNOWN,
+                                         NODES_OF_MEDIUM, params});
 }
 
 int vbd_publish_state(struct vbd *vbd, enum xenbus_state state)
 {
-    return publish(vbd, state, false);
+    return publish(&(struct publication){vbd, state, NO_NODES, false});
 }
 
 /* ---- errors, where XenBus drivers report them: below `error` in each side's domain ---- */

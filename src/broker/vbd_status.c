@@ -32,6 +32,8 @@ static void fill_negotiated(const struct vbd *vbd, struct connection_file *file)
     file->queue_count = vbd->negotiated.queue_count;
     file->max_requests = vbd->negotiated.max_requests;
     file->max_segments = vbd->negotiated.max_segments;
+    file->max_indirect_segments = vbd->negotiated.max_indirect_segments;
+    file->persistent = vbd->negotiated.persistent;
     file->evtchn_restricted = vbd->evtchn_restricted;
     memcpy(file->queues, vbd->negotiated.queues, sizeof(file->queues));
 }
@@ -59,6 +61,8 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     copy_text(file->vdev, sizeof(file->vdev), vbd->toolstack.vdev);
     copy_text(file->target, sizeof(file->target), vbd->toolstack.target);
     copy_text(file->reason, sizeof(file->reason), vbd->reason);
+    file->removable = vbd->toolstack.cdrom;
+    file->discard = vbd->store == STORE_OPEN && vbd->offer.discard;
     if (vbd->image != NULL)
         image_identity(vbd->image, &file->image_device, &file->image_inode);
     if (vbd->store == STORE_OPEN)

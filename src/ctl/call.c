@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,8 +64,20 @@ static enum ctl_exit explain(int rc, const char *socket)
     }
 }
 
-enum ctl_exit ctl_call(const struct ctl_settings *settings, enum control_command command,
-                       const char *path, unsigned timeout_ms, struct control_reply *out)
+/* Returns whether it fits. */
+static bool put_text(char field[STATE_TEXT_MAX], const char *what, const char *text)
+{
+    if (strlen(text) >= STATE_TEXT_MAX) {
+        ctl_complain("the %s is longer than %u bytes", what, STATE_TEXT_MAX - 1);
+        return false;
+    }
+    memcpy(field, text, strlen(text) + 1);
+    return true;
+}
+
+enum ctl_exit ctl_call_with(const struct ctl_settings *settings, enum control_command command,
+                            const char *path, const char *target, unsigned timeout_ms,
+                            struct control_reply *out)
 {
     struct control_request request;
 
@@ -72,11 +85,15 @@ enum ctl_exit ctl_call(const struct ctl_settings *settings, enum control_command
     request.magic = CONTROL_MAGIC;
     request.version = CONTROL_VERSION;
     request.command = (uint16_t)command;
-    if (strlen(path) >= sizeof(request.path)) {
-        ctl_complain("the backend path is longer than %zu bytes", sizeof(request.path) - 1);
+    if (!put_text(request.path, "backend path", path) ||
+        !put_text(request.target, "target", target))
         return CTL_ERROR;
-    }
-    memcpy(request.path, path, strlen(path) + 1);
     int rc = control_call(settings->control_socket, &request, timeout_ms, out);
     return rc ? explain(rc, settings->control_socket) : CTL_OK;
+}
+
+enum ctl_exit ctl_call(const struct ctl_settings *settings, enum control_command command,
+                       const char *path, unsigned timeout_ms, struct control_reply *out)
+{
+    return ctl_call_with(settings, command, path, "", timeout_ms, out);
 }

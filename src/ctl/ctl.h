@@ -36,6 +36,17 @@ void ctl_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
  */
 enum ctl_exit ctl_call(const struct ctl_settings *settings, enum control_command command,
                        const char *path, unsigned timeout_ms, struct control_reply *out);
+/* The same with a target. */
+enum ctl_exit ctl_call_with(const struct ctl_settings *settings, enum control_command command,
+                            const char *path, const char *target, unsigned timeout_ms,
+                            struct control_reply *out);
+
+/*
+ * The backend path of the one disk that "DOMID VDEV" names, or a path given as such. Returns
+ * CTL_OK, CTL_USAGE when the words are no such thing, or complains and returns the exit code.
+ */
+int ctl_disk_path(const struct ctl_settings *settings, int count, char **words,
+                  char path[STATE_TEXT_MAX]);
 
 /* A number of seconds with an optional fraction, at most `max`. Returns 0 or -EINVAL. */
 int ctl_parse_seconds(const char *text, double max, double *out);
@@ -44,6 +55,9 @@ int ctl_parse_seconds(const char *text, double max, double *out);
 int ctl_status(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_attach(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_detach(const struct ctl_settings *settings, int argc, char **argv);
+int ctl_resize(const struct ctl_settings *settings, int argc, char **argv);
+int ctl_insert(const struct ctl_settings *settings, int argc, char **argv);
+int ctl_eject(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_reload(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_ping(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_version(const struct ctl_settings *settings, int argc, char **argv);

@@ -42,6 +42,10 @@ int ctl_disks_read(const char *state_dir, const struct ctl_filter *filter, doubl
                    struct ctl_disks *out);
 void ctl_disks_free(struct ctl_disks *disks);
 
+/* "[DOMID [VDEV]]", VDEV being a name or a number, or a backend path. Returns 0 or -EINVAL. `out`
+ * comes zeroed. */
+int ctl_parse_disk(int count, char **words, struct ctl_filter *out);
+
 /* "Connected" and so on, of the backend. */
 const char *ctl_state_name(const struct connection_file *connection);
 

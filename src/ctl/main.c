@@ -15,6 +15,9 @@ static const struct subcommand {
     int (*run)(const struct ctl_settings *settings, int argc, char **argv);
 } subcommands[] = {
     {"status", "[--json] [--interval SECONDS] [DOMID [VDEV]]", "what disks there are", ctl_status},
+    {"resize", "DOMID VDEV", "look whether the image has grown", ctl_resize},
+    {"insert", "DOMID VDEV TARGET", "put a medium into a CD-ROM drive", ctl_insert},
+    {"eject", "DOMID VDEV", "take it out", ctl_eject},
     {"reload", "", "read the configuration again", ctl_reload},
     {"ping", "", "whether the daemon runs and answers", ctl_ping},
     {"version", "", "versions of this program and of the daemon", ctl_version},

@@ -3,8 +3,6 @@
 #include "ctl.h"
 #include "disks.h"
 
-#include "blkback/parse.h"
-
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -19,44 +17,6 @@ struct status_options {
     double interval;
     struct ctl_filter filter;
 };
-
-/* "…/<domid>/<devid>", as in a backend path. */
-static int parse_backend_path(const char *text, struct ctl_filter *out)
-{
-    char domid[16];
-    const char *devid = strrchr(text, '/') + 1;
-    const char *start = devid - 1;
-
-    while (start > text && start[-1] != '/')
-        start--;
-    size_t length = (size_t)(devid - 1 - start);
-    if (length >= sizeof(domid))
-        return -EINVAL;
-    memcpy(domid, start, length);
-    domid[length] = '\0';
-    if (parse_u32(domid, UINT32_MAX, &out->domid) || parse_u32(devid, UINT32_MAX, &out->devid))
-        return -EINVAL;
-    out->by_domid = true;
-    out->by_devid = true;
-    return 0;
-}
-
-/* "[DOMID [VDEV]]" or a backend path. */
-static int parse_disk(int count, char **words, struct ctl_filter *out)
-{
-    if (count == 0)
-        return 0;
-    if (count == 1 && strchr(words[0], '/'))
-        return parse_backend_path(words[0], out);
-    if (count > 2 || parse_u32(words[0], UINT32_MAX, &out->domid))
-        return -EINVAL;
-    out->by_domid = true;
-    if (count == 2 && parse_u32(words[1], UINT32_MAX, &out->devid) == 0)
-        out->by_devid = true;
-    else if (count == 2)
-        out->vdev = words[1];
-    return 0;
-}
 
 static int parse_arguments(int argc, char **argv, struct status_options *out)
 {
@@ -78,7 +38,7 @@ static int parse_arguments(int argc, char **argv, struct status_options *out)
             return CTL_USAGE;
         }
     }
-    if (parse_disk(argc - optind, argv + optind, &out->filter)) {
+    if (ctl_parse_disk(argc - optind, argv + optind, &out->filter)) {
         ctl_complain("usage: blkbackctl status [--json] [--interval SECONDS] [DOMID [VDEV]]");
         return CTL_USAGE;
     }

@@ -75,12 +75,16 @@ static json_t *connection_object(const struct connection_file *connection)
     set_number(object, "sector_size", connection->sector_size);
     set_text(object, "engine", connection->engine);
     set_bool(object, "direct", connection->direct != 0);
+    set_bool(object, "discard", connection->discard != 0);
+    set_bool(object, "removable", connection->removable != 0);
     set_number(object, "worker_pid", connection->worker_pid);
     set_number(object, "rings", connection->queue_count);
     set_number(object, "ring_pages",
                connection->queue_count ? UINT64_C(1) << connection->ring_order : 0);
     set_number(object, "max_requests", connection->max_requests);
     set_number(object, "max_segments", connection->max_segments);
+    set_number(object, "max_indirect_segments", connection->max_indirect_segments);
+    set_bool(object, "persistent_grants", connection->persistent != 0);
     set_bool(object, "event_channel_restricted", connection->evtchn_restricted != 0);
     return object;
 }

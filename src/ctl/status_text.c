@@ -123,11 +123,14 @@ static void print_connection(const struct connection_file *connection)
     print_line("state", ctl_state_name(connection));
     if (connection->reason[0])
         print_text("reason", connection->reason);
+    if (connection->removable)
+        print_line("medium", connection->target[0] ? "in the drive" : "none");
     print_line("mode", connection->read_only ? "read-only" : "read-write");
     print_bytes("size", (double)connection->size_bytes, " bytes");
     print_number("sector size", connection->sector_size);
     print_text("engine", connection->engine);
     print_line("direct I/O", connection->direct ? "yes" : "no");
+    print_line("discard", connection->discard ? "yes" : "no");
     print_number("worker pid", connection->worker_pid);
     if (connection->queue_count == 0) {
         print_line("ring", "not connected");
@@ -137,6 +140,8 @@ static void print_connection(const struct connection_file *connection)
     print_number("pages per ring", UINT64_C(1) << connection->ring_order);
     print_number("requests at once", connection->max_requests);
     print_number("segments per request", connection->max_segments);
+    print_number("indirect segments", connection->max_indirect_segments);
+    print_line("persistent grants", connection->persistent ? "yes" : "no");
     print_line("event channel",
                connection->evtchn_restricted ? "restricted to the domain" : "not restricted");
 }

@@ -92,6 +92,9 @@ int target_parse(const char *text, char *why, unsigned why_size, struct target *
         rc = parse_null(text + 5, why, why_size, &target);
     } else if (strncmp(text, "disk:", 5) == 0) {
         rc = parse_disk(text + 5, why, why_size, &target);
+    } else if (strcmp(text, "empty") == 0) {
+        target.kind = TARGET_EMPTY;
+        rc = 0;
     } else {
         (void)snprintf(why, why_size,
                        "'%s' is no target: use an absolute path, null:SIZE or disk:NAME",

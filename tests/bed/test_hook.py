@@ -159,7 +159,7 @@ def reload_takes_a_file_whole_or_not_at_all(t):
     done = ctl(t, daemon, "reload")
     assert done.returncode == 1 and "nonsense" in done.stderr + done.stdout, done
     path, _ = t.bed.image(MIB)
-    assert new_vbd(t, daemon, path).get("max-ring-page-order") == "4", "nothing changes"
+    assert new_vbd(t, daemon, path).get("max-ring-page-order") == "5", "nothing changes"
     with open(daemon.config, "w", encoding="utf-8") as f:
         f.write(good + "max-ring-page-order = 2\n")
     done = ctl(t, daemon, "reload")

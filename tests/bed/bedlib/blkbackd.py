@@ -13,8 +13,8 @@ from .bed import Missing, tail
 from .vbd import INIT_WAIT
 from .xs import XenStore
 
-CONTROL_MAGIC, CONTROL_VERSION = 0x4342444B, 1
-PING, ATTACH, DETACH, RELOAD = 1, 2, 3, 4
+CONTROL_MAGIC, CONTROL_VERSION = 0x4342444B, 2
+PING, ATTACH, DETACH, RELOAD, RESIZE, INSERT, EJECT = range(1, 8)
 _numbers = itertools.count(1)
 
 
@@ -83,12 +83,13 @@ class Blkbackd:
             nodes["script"] = f"/etc/xen/scripts/{self.hook}"
         return nodes
 
-    def control(self, command, path="", timeout=35.0):
+    def control(self, command, path="", target="", timeout=35.0):
         """One request on the control socket: (error, value, text)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
             s.settimeout(timeout)
             s.connect(self.socket)
-            s.send(struct.pack("=IHH256s", CONTROL_MAGIC, CONTROL_VERSION, command, path.encode()))
+            s.send(struct.pack("=IHH256s256s", CONTROL_MAGIC, CONTROL_VERSION, command, path.encode(),
+                               target.encode()))
             reply = s.recv(4096)
         magic, version, _, error, value, text = struct.unpack("=IHHiI512s", reply)
         assert (magic, version) == (CONTROL_MAGIC, CONTROL_VERSION), "the control reply is of another protocol"

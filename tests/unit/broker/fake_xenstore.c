@@ -217,6 +217,11 @@ int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token)
     return xs->dead;
 }
 
+bool xenstore_alive(struct xenstore *xs)
+{
+    return xs->dead == 0;
+}
+
 int xenstore_next_event(struct xenstore *xs, char *path, unsigned path_size, char *token,
                         unsigned token_size)
 {

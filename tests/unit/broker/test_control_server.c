@@ -28,6 +28,7 @@ static struct control_server *server;
 static struct control_call_token *tokens[TOKENS_MAX];
 static unsigned token_count;
 static char last_path[STATE_TEXT_MAX];
+static char last_target[STATE_TEXT_MAX];
 static const char *last_call;
 static bool answer_at_once;
 
@@ -43,17 +44,16 @@ static void keep(const char *call, const char *backend_path, struct control_call
     tokens[token_count++] = token;
 }
 
-static void on_attach(void *context, const char *backend_path, struct control_call_token *token)
-{
-    assert_ptr_equal(context, &tokens);
-    keep("attach", backend_path, token);
-}
-
-static void on_detach(void *context, const char *backend_path, struct control_call_token *token)
-{
-    assert_ptr_equal(context, &tokens);
-    keep("detach", backend_path, token);
-}
+#define HANDLER(name)                                              \
+    static void on_##name(void *context, const char *backend_path, \
+                          struct control_call_token *token)        \
+    {                                                              \
+        assert_ptr_equal(context, &tokens);                        \
+        keep(#name, backend_path, token);                          \
+    }
+HANDLER(attach)
+HANDLER(detach)
+HANDLER(resize)
 
 static void on_reload(void *context, struct control_call_token *token)
 {
@@ -61,10 +61,22 @@ static void on_reload(void *context, struct control_call_token *token)
     keep("reload", "", token);
 }
 
+static void on_insert(void *context, const char *backend_path, const char *target,
+                      struct control_call_token *token)
+{
+    assert_ptr_equal(context, &tokens);
+    (void)snprintf(last_target, sizeof(last_target), "%s", target);
+    keep("insert", backend_path, token);
+}
+
 static int start(void)
 {
-    const struct control_handlers handlers = {
-        .context = &tokens, .attach = on_attach, .detach = on_detach, .reload = on_reload};
+    const struct control_handlers handlers = {.context = &tokens,
+                                              .attach = on_attach,
+                                              .detach = on_detach,
+                                              .reload = on_reload,
+                                              .resize = on_resize,
+                                              .insert = on_insert};
 
     return control_server_start(loop, path, &handlers, &server);
 }
@@ -117,14 +129,19 @@ static struct control_request request(enum control_command command, const char *
     return made;
 }
 
+static int send_request(const struct control_request *made)
+{
+    int fd = connect_client();
+
+    assert_int_equal(send(fd, made, sizeof(*made), 0), sizeof(*made));
+    turn();
+    return fd;
+}
+
 static int ask(enum control_command command, const char *backend_path)
 {
     struct control_request made = request(command, backend_path);
-    int fd = connect_client();
-
-    assert_int_equal(send(fd, &made, sizeof(made), 0), sizeof(made));
-    turn();
-    return fd;
+    return send_request(&made);
 }
 
 /* 1: a reply came; 0: hung up; -EAGAIN: neither. */
@@ -179,6 +196,30 @@ static void socket_is_for_its_owner_only(void **state)
     (void)state;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+static void media_and_sizes_reach_their_handlers(void **state)
+{
+    struct control_request made = request(CONTROL_INSERT, "backend/vbd/3/51728");
+
+    (void)state;
+    answer_at_once = true;
+    (void)close(ask(CONTROL_RESIZE, "backend/vbd/3/51712"));
+    assert_string_equal(last_call, "resize");
+    assert_string_equal(last_path, "backend/vbd/3/51712");
+    (void)close(ask(CONTROL_EJECT, "backend/vbd/3/51728"));
+    assert_string_equal(last_call, "insert");
+    assert_string_equal(last_target, "");
+    last_call = "none";
+    (void)close(ask(CONTROL_INSERT, "backend/vbd/3/51728")); /* what? */
+    assert_string_equal(last_call, "none");
+    strcpy(made.target, "/srv/cd.iso");
+    (void)close(send_request(&made));
+    assert_string_equal(last_call, "insert");
+    assert_string_equal(last_path, "backend/vbd/3/51728");
+    assert_string_equal(last_target, "/srv/cd.iso");
+    memset(made.target, 'x', sizeof(made.target));
+    expect_cut_off(send_request(&made));
 }
 
 static void requests_reach_their_handlers_and_wait_for_the_answer(void **state)
@@ -437,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(ping_is_answered_with_pid_and_version),
         TEST(socket_is_for_its_owner_only),
+        TEST(media_and_sizes_reach_their_handlers),
         TEST(requests_reach_their_handlers_and_wait_for_the_answer),
         TEST(a_handler_may_answer_at_once),
         TEST(long_text_is_cut),

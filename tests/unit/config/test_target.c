@@ -37,6 +37,8 @@ static void null_disks(void **state)
     struct target target;
 
     (void)state;
+    assert_int_equal(parse("empty", &target), 0);
+    assert_int_equal(target.kind, TARGET_EMPTY);
     assert_int_equal(parse("null:10G", &target), 0);
     assert_int_equal(target.kind, TARGET_NULL);
     assert_true(target.size == UINT64_C(10) << 30);
@@ -58,10 +60,10 @@ static void names_in_disks_d(void **state)
 static void everything_else_is_refused_with_a_reason(void **state)
 {
     static const char *const bad[] = {
-        "", "img", "./img", "file:/img", "qcow2:/img", "null", "null:", "null:0", "null:511",
-        "null:-1", "null:1P", "null:1048577T", "null:10G ", "disk:", "disk:.x", "disk:..",
-        "disk:a/b", "disk:../x", "disk:a b", "disk:a%sb", "disk:\xc3\xa4", "/a\nb", "/a\x7f",
-        "nbd://host/x", "Null:1G", " /x", "disk:a\n",
+        "", "Empty", "empty ", "empty:", "img", "./img", "file:/img", "qcow2:/img", "null",
+        "null:", "null:0", "null:511", "null:-1", "null:1P", "null:1048577T", "null:10G ",
+        "disk:", "disk:.x", "disk:..", "disk:a/b", "disk:../x", "disk:a b", "disk:a%sb",
+        "disk:\xc3\xa4", "/a\nb", "/a\x7f", "nbd://host/x", "Null:1G", " /x", "disk:a\n",
         /* 64 characters */
         "disk:0123456789012345678901234567890123456789012345678901234567890123"};
     struct target target;
