@@ -30,13 +30,17 @@ say() { echo "[$((SECONDS - started)) s] $*"; }
 fail() { echo "FAIL: $*" >&2; exit 1; }
 skip() { echo "SKIP: $*"; exit 77; }
 
-# until SECONDS COMMAND...: repeats the command until it succeeds; fails after that time
+# A tenth of a second, without a process: under emulation each costs as much as all that a test waits for.
+exec {idle}<> <(:)
+pause() { read -r -t 0.1 -u "$idle" || true; }
+
+# until_true SECONDS COMMAND...: repeats the command until it succeeds; fails after that time
 until_true() {
     local deadline=$((SECONDS + $1 + 1))
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $deadline ] || return 1
-        sleep 0.1
+        pause
     done
 }
 
@@ -180,7 +184,7 @@ guest_wait() {
 
 guest_booted() { [ "$(grep -ac '^@READY' "$(console "$1")")" -ge "$2" ]; }
 
-domid() { cat "$RUN/domid-$1"; }
+domid() { echo "$(<"$RUN/domid-$1")"; }
 
 # guest_begin NAME COMMAND: starts a command (one line of shell) in the guest; guest_end NAME waits for it
 guest_begin() {
@@ -190,20 +194,32 @@ guest_begin() {
     while [ -e "$RUN/guest-$1-$id" ]; do id=$((id + 1)); done
     : >"$RUN/guest-$1-$id"
     run_ids[$1]=$id
-    printf 'RUN %s %s\n' "$id" "${2//$'\n'/ ; }" >"$(cat "$RUN/tty-$1")"
+    printf 'RUN %s %s\n' "$id" "${2//$'\n'/ ; }" >"$(<"$RUN/tty-$1")"
     echo "$id" >"$RUN/guest-$1-last"
 }
 
 # guest_end NAME [SECONDS]: waits for the guest's last command; prints what it said, returns its status
 guest_end() {
-    local log id end
-    log=$(console "$1")
-    id=$(cat "$RUN/guest-$1-last")
-    until_true "${2:-60}" grep -qa "^@END $id " "$log" ||
-        fail "the command does not end in guest $1 within ${2:-60} s: $(tail -n 8 "$log")"
-    tr -d '\r' <"$log" | sed -n "/^@BEGIN $id\$/,/^@END $id /p" | sed '1d;$d'
-    end=$(tr -d '\r' <"$log" | grep -a "^@END $id " | tail -n 1)
-    return "${end##* }"
+    local id deadline=$((SECONDS + ${2:-60} + 1)) status=0
+    read -r id <"$RUN/guest-$1-last"
+    while :; do
+        status=0
+        guest_answer "$id" "/share/console/guest-$1.log" || status=$?
+        [ $status -eq 255 ] || return $status
+        [ $SECONDS -lt $deadline ] ||
+            fail "the command does not end in guest $1 within ${2:-60} s: $(tail -n 8 "$(console "$1")")"
+        pause
+    done
+}
+
+# guest_answer ID LOG: prints what the command said and returns its status, or 255 while it is not there
+guest_answer() {
+    awk -v id="$1" '
+        { sub(/\r$/, "") }
+        $1 == "@END" && $2 == id { end = 1; status = $3; exit }
+        inside { said = said $0 "\n" }
+        $1 == "@BEGIN" && $2 == id { inside = 1; said = "" }
+        END { if (!end) exit 255; printf "%s", said; exit (status > 254 ? 254 : status) }' "$2"
 }
 
 # guest NAME COMMAND [SECONDS]: runs a command in the guest; its output and status are this function's
@@ -281,12 +297,11 @@ no_state_files() { [ -z "$(find "$STATE_DIR" -name '*.conn' -o -name '*.slab' 2>
 
 # in_use PATH: a process of the daemon's has it open
 in_use() {
-    local inode fd
+    local inode pid folders=()
     inode=$(stat -Lc %d:%i "$1") || return 1
-    for fd in $(for pid in $(pidof blkbackd blkbackd-worker); do echo "/proc/$pid/fd/"*; done); do
-        [ "$(stat -Lc %d:%i "$fd" 2>/dev/null)" != "$inode" ] || return 0
-    done
-    return 1
+    for pid in $(pidof blkbackd blkbackd-worker); do folders+=("/proc/$pid/fd/"*); done
+    [ ${#folders[@]} -gt 0 ] || return 1
+    stat -Lc %d:%i "${folders[@]}" 2>/dev/null | grep -qx "$inode"
 }
 released() { ! in_use "$1"; }
 
