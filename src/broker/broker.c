@@ -262,6 +262,7 @@ int broker_reload(struct broker *broker, char *why)
     }
     broker->config = config;
     log_set_level(config.log_level);
+    domain_share_grants(broker);
     log_info("configuration reloaded; it holds for disks from now on");
     return 0;
 }

@@ -20,6 +20,7 @@ struct domain {
     bool ready;
     bool losing_worker; /* its vbds are being told of the worker's end */
     uint32_t last_number;
+    uint32_t grant_share; /* pages that its worker was told it may keep mapped */
     struct worker_process *worker;
     struct log_limit limit;
     ev_timer ready_timer;
@@ -123,12 +124,38 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     return false;
 }
 
+static bool has_share(const struct domain *domain)
+{
+    return domain->worker != NULL && domain->ready && !domain->retired;
+}
+
+void domain_share_grants(struct broker *broker)
+{
+    struct domain *domain;
+    uint32_t count = 0;
+
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        count += has_share(domain);
+    }
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        uint32_t share = count > 0 ? broker->config.grant_budget / count : 0;
+        if (!has_share(domain) || domain->grant_share == share)
+            continue;
+        struct worker_message message = worker_message(WORKER_GRANT_BUDGET, share);
+        if (domain_send(domain, &message, NULL, 0) == 0)
+            domain->grant_share = share;
+    }
+}
+
 static bool on_ready(struct domain *domain)
 {
     if (domain->ready)
         return false;
     domain->ready = true;
     ev_timer_stop(domain->broker->loop, &domain->ready_timer);
+    domain_share_grants(domain->broker);
     struct vbd *vbd;
     TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
     {
@@ -185,6 +212,7 @@ static void on_exit_of_worker(void *context, const char *how)
     domain->losing_worker = false;
     if (TAILQ_EMPTY(&domain->vbds))
         forget(domain);
+    domain_share_grants(broker);
     broker_check_stopped(broker);
 }
 
@@ -209,6 +237,7 @@ int domain_need_worker(struct domain *domain)
     if (error != 0)
         return error;
     domain->last_number = 0;
+    domain->grant_share = UINT32_MAX; /* told nothing */
     ev_timer_set(&domain->ready_timer, READY_SECONDS, 0.);
     ev_timer_start(domain->broker->loop, &domain->ready_timer);
     return -EINPROGRESS;

@@ -28,6 +28,10 @@ uint32_t domain_next_number(struct domain *domain);
 int domain_send(struct domain *domain, const struct worker_message *message, const int *fds,
                 unsigned fd_count);
 
+/* Shares the pages that may be kept mapped out among the workers, and tells those whose share has
+ * changed. */
+void domain_share_grants(struct broker *broker);
+
 /* 0: none. */
 uint32_t domain_worker_pid(const struct domain *domain);
 
