@@ -104,6 +104,8 @@ static int set_up(struct queue *queue, const struct queue_params *params)
     if (params->persistent)
         error = persistent_create(params->turn->gnttab, params->turn->domid, params->turn->budget,
                                   &queue->persistent);
+    if (!error)
+        error = merger_create(queue, shape.requests, &queue->merger);
     return error ? error : create_requests(queue);
 }
 
@@ -267,6 +269,7 @@ void queue_destroy(struct queue *queue)
         queue_disconnect(queue);
     turn_forget(queue);
     persistent_destroy(queue->persistent);
+    merger_destroy(queue->merger);
     journal_destroy(&queue->journal);
     free(queue->requests);
     free(queue->answers);

@@ -160,11 +160,21 @@ static void copy_in(struct queue *queue, const struct request_list *batch)
     guest_memory_run(memory, queue->statistics);
 }
 
-void queue_submit_step(struct queue *queue, struct request *request)
+static void prepare(struct queue *queue, struct request *request)
 {
     request_prepare_io(request);
     if (request->mapped && request->io.length > 0)
         request->io.iov_count = persistent_fill(queue->persistent, request, request->iov);
+}
+
+void queue_submit_step(struct queue *queue, struct request *request)
+{
+    prepare(queue, request);
+    queue_submit_prepared(queue, request);
+}
+
+void queue_submit_prepared(struct queue *queue, struct request *request)
+{
     queue->submitted++;
     switch (store_submit(queue->store, &request->io)) {
     case IO_QUEUED:
@@ -204,7 +214,9 @@ void queue_dispatch(struct queue *queue)
             continue;
         }
         journal_start(&queue->journal, request->tag);
-        queue_submit_step(queue, request);
+        prepare(queue, request);
+        merger_add(queue->merger, request);
     }
+    merger_flush(queue->merger);
     queue->statistics->submissions++;
 }

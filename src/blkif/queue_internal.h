@@ -7,6 +7,7 @@
 #include "blkback/queue.h"
 #include "decode.h"
 #include "journal.h"
+#include "merge.h"
 #include "overlap.h"
 #include "persistent.h"
 #include "request.h"
@@ -33,8 +34,9 @@ struct queue {
     struct iovec *iov;             /* of all requests */
     uint8_t **buffer_places;       /* of all requests */
     struct persistent *persistent; /* NULL: every grant is copied */
-    struct staged *staged;         /* requests of this pass between the ring and the journal */
-    uint32_t incomplete; /* slots left in the ring because the rest of their request is missing */
+    struct merger *merger;
+    struct staged *staged; /* requests of this pass between the ring and the journal */
+    uint32_t incomplete;   /* slots left in the ring because the rest of their request is missing */
 
     /* Where requests are between the ring and the answer; each in one list at most. */
     struct request_list waiting;     /* TAKEN, in the order of the ring */
@@ -73,6 +75,8 @@ void queue_take(struct queue *queue);
 void queue_dispatch(struct queue *queue);
 /* Submits the current step of a request. */
 void queue_submit_step(struct queue *queue, struct request *request);
+/* The same once it is prepared. */
+void queue_submit_prepared(struct queue *queue, struct request *request);
 /* Tries again what the engine had no room for. */
 void queue_resubmit(struct queue *queue);
 

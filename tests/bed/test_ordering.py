@@ -52,7 +52,7 @@ def flush_covers_answered_writes(t, engine):
     pages = [front.page(bytes([i]) * PAGE, readonly=True) for i in range(32)]
     for turn in range(5):
         for i, page in enumerate(pages):
-            front.put(WRITE, (turn * 32 + i) * 8, [(page.ref, 0, 7)])
+            front.put(WRITE, (turn * 32 + i) * 16, [(page.ref, 0, 7)])  # apart, or they would be merged
         front.push()
         assert set(front.take_all().values()) == {OKAY}
         assert front.flush() == OKAY

@@ -75,7 +75,7 @@ static void completions_out_of_order_keep_their_ids(void **state)
     (void)state;
 
     for (uint32_t i = 0; i < 4; i++)
-        rig_transfer(rig, i % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE, 100 + i, i * 8U, i);
+        rig_transfer(rig, i % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE, 100 + i, i * 16U, i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
     assert_int_equal(rig->store.held_count, 4);
@@ -101,7 +101,7 @@ static void a_pass_notifies_once(void **state)
     (void)state;
 
     for (uint32_t i = 0; i < 8; i++)
-        rig_transfer(rig, BLKIF_OP_READ, i, i * 8U, i);
+        rig_transfer(rig, BLKIF_OP_READ, i, i * 16U, i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
     assert_int_equal(rig->front[0].evtchn->notifies, 0);
@@ -121,7 +121,7 @@ static void a_frontend_that_asked_for_no_event_gets_none(void **state)
     rig->store.at_once = true;
     shared(rig)->rsp_event = 3; /* at the third response */
     for (uint32_t i = 0; i < 2; i++)
-        rig_transfer(rig, BLKIF_OP_READ, i, i * 8U, i);
+        rig_transfer(rig, BLKIF_OP_READ, i, i * 16U, i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
     assert_int_equal(shared(rig)->rsp_prod, 2);
@@ -274,7 +274,7 @@ static void more_requests_than_entries_wait_in_the_ring(void **state)
     (void)state;
 
     for (uint32_t i = 0; i < 32; i++)
-        rig_transfer(rig, BLKIF_OP_READ, i, i * 8U, i);
+        rig_transfer(rig, BLKIF_OP_READ, i, i * 16U, i);
     rig_event(rig, 0);
     for (uint32_t i = 0; i < 32; i++) {
         (void)rig_settle(rig);

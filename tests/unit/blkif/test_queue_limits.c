@@ -23,7 +23,7 @@ static void a_busy_engine_is_tried_again_after_a_completion(void **state)
 
     rig->store.room = 2;
     for (uint32_t i = 0; i < 8; i++)
-        rig_transfer(rig, BLKIF_OP_READ, i, i * 8U, i);
+        rig_transfer(rig, BLKIF_OP_READ, i, i * 16U, i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
     for (uint32_t i = 0; i < 8; i++) {
@@ -47,7 +47,7 @@ static void put_reads(struct front *front, uint32_t count)
         front_put(front, &(struct rig_request){.operation = BLKIF_OP_READ,
                                                .segments = 1,
                                                .id = i,
-                                               .sector = i * 8U,
+                                               .sector = i * 16U,
                                                .gref = i,
                                                .last_sector = 7});
     front_push(front);
@@ -211,7 +211,7 @@ static void disconnecting_lets_go_of_the_ring_at_once(void **state)
 
     rig->store.room = 3;
     for (uint32_t i = 0; i < 6; i++)
-        rig_transfer(rig, i % 2 ? BLKIF_OP_WRITE : BLKIF_OP_READ, i, i * 8U, i);
+        rig_transfer(rig, i % 2 ? BLKIF_OP_WRITE : BLKIF_OP_READ, i, i * 16U, i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
     fake_store_finish(&rig->store, 0, 0); /* came back, not answered yet */
@@ -240,7 +240,7 @@ static void nothing_is_lost_by_a_disconnection(void **state)
 
     for (unsigned i = 0; i < 4; i++) {
         rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
-        rig_transfer(rig, BLKIF_OP_WRITE, 2, 8, 0);
+        rig_transfer(rig, BLKIF_OP_WRITE, 2, 16, 0);
         rig_transfer(rig, BLKIF_OP_WRITE, 3, 0, 0);
         rig_event(rig, 0);
         (void)rig_settle(rig);

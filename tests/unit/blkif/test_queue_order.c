@@ -148,11 +148,11 @@ static void neighbouring_writes_and_overlapping_reads_do_not_wait(void **state)
     (void)state;
 
     rig_transfer(rig, BLKIF_OP_WRITE, 1, 0, 0);
-    rig_transfer(rig, BLKIF_OP_WRITE, 2, 8, 1);
     rig_transfer(rig, BLKIF_OP_READ, 3, 4, 2);
+    rig_transfer(rig, BLKIF_OP_WRITE, 2, 8, 1);
     rig_event(rig, 0);
     (void)rig_settle(rig);
-    assert_string_equal(rig->store.trace, "wwr");
+    assert_string_equal(rig->store.trace, "wrw");
     rig_destroy(rig);
 }
 

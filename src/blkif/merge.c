@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Merging requests that are neighbours: see merge.h. */
+#include "merge.h"
+
+#include "queue_internal.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Large enough to take the cost of an I/O off small requests, small enough not to serialise a
+ * store. */
+#define MERGED_BYTES_MAX (256U * 1024)
+#define MERGED_IOV_MAX   64U
+
+struct merged_io {
+    struct io io; /* first: its completion casts back */
+    struct merger *merger;
+    struct merged_io *next_free;
+    struct request_list members;
+    unsigned count;
+    struct iovec iov[MERGED_IOV_MAX];
+};
+
+struct merger {
+    struct queue *queue;
+    struct merged_io *free;
+    /* What is being collected: requests that can go together. */
+    struct request_list open;
+    unsigned open_count;
+    unsigned open_iovs;
+    uint64_t open_bytes;
+    struct request *last;
+    struct merged_io pool[];
+};
+
+int merger_create(struct queue *queue, uint32_t requests, struct merger **out)
+{
+    const uint32_t count = requests / 2; /* a merged I/O has at least two */
+    struct merger *merger = calloc(1, sizeof(*merger) + count * sizeof(merger->pool[0]));
+
+    if (!merger)
+        return -ENOMEM;
+    merger->queue = queue;
+    for (uint32_t i = count; i-- > 0;) {
+        merger->pool[i].merger = merger;
+        merger->pool[i].next_free = merger->free;
+        merger->free = &merger->pool[i];
+    }
+    *out = merger;
+    return 0;
+}
+
+void merger_destroy(struct merger *merger)
+{
+    free(merger);
+}
+
+/* The outcome of all is the outcome of each; of a failure nobody knows whose it was: one by one
+ * then. */
+static void spread(struct merged_io *merged, int result)
+{
+    struct queue *queue = merged->merger->queue;
+    const bool again = result < 0 && !queue->disconnected;
+    struct request *request;
+
+    while ((request = request_list_pop(&merged->members))) {
+        request->io.result = result;
+        if (again)
+            queue->submitted--;
+        request_list_push(again ? &queue->unsubmitted : &queue->returned, request);
+    }
+    merged->next_free = merged->merger->free;
+    merged->merger->free = merged;
+    turn_mark_ready(queue);
+}
+
+static void merged_done(struct io *io)
+{
+    spread((struct merged_io *)io, io->result);
+}
+
+static void submit_singly(struct merger *merger, struct request_list *requests)
+{
+    struct request *request;
+
+    while ((request = request_list_pop(requests)))
+        queue_submit_prepared(merger->queue, request);
+}
+
+static void fill(struct merged_io *merged, struct request_list *requests, unsigned count,
+                 uint64_t bytes)
+{
+    const struct request *first = requests->first;
+    unsigned iovs = 0;
+
+    for (const struct request *request = first; request; request = request->next) {
+        memcpy(&merged->iov[iovs], request->io.iov,
+               request->io.iov_count * sizeof(*request->io.iov));
+        iovs += request->io.iov_count;
+    }
+    merged->io = (struct io){
+        .operation = first->io.operation,
+        .iov_count = iovs,
+        .offset = first->io.offset,
+        .length = bytes,
+        .iov = merged->iov,
+        .done = merged_done,
+    };
+    merged->members = *requests;
+    merged->count = count;
+    *requests = (struct request_list){0};
+}
+
+static void submit_merged(struct merger *merger)
+{
+    struct merged_io *merged = merger->free;
+    struct queue *queue = merger->queue;
+
+    merger->free = merged->next_free;
+    fill(merged, &merger->open, merger->open_count, merger->open_bytes);
+    queue->submitted += merged->count;
+    queue->statistics->merged += merged->count - 1;
+    switch (store_submit(queue->store, &merged->io)) {
+    case IO_QUEUED:
+        break;
+    case IO_DONE:
+        spread(merged, merged->io.result);
+        break;
+    case IO_BUSY:
+        /* They wait like any others that the engine had no room for. */
+        spread(merged, -EBUSY);
+        turn_mark_stalled(queue);
+        break;
+    }
+}
+
+void merger_flush(struct merger *merger)
+{
+    if (merger->open_count > 1 && merger->free)
+        submit_merged(merger);
+    else
+        submit_singly(merger, &merger->open);
+    merger->open_count = 0;
+    merger->open_iovs = 0;
+    merger->open_bytes = 0;
+    merger->last = NULL;
+}
+
+static bool joins(const struct merger *merger, const struct request *request)
+{
+    const struct request *last = merger->last;
+
+    return last && request->io.operation == last->io.operation &&
+           request->io.offset == last->io.offset + last->io.length &&
+           merger->open_bytes + request->io.length <= MERGED_BYTES_MAX &&
+           merger->open_iovs + request->io.iov_count <= MERGED_IOV_MAX;
+}
+
+/* Only what is one transfer and nothing else: a barrier's write comes between its flushes. */
+static bool can_merge(const struct request *request)
+{
+    return request_plan(request->entry)->count == 1 &&
+           (request->io.operation == IO_READ || request->io.operation == IO_WRITE);
+}
+
+void merger_add(struct merger *merger, struct request *request)
+{
+    const bool mergeable = can_merge(request);
+
+    if (merger->open_count && (!mergeable || !joins(merger, request)))
+        merger_flush(merger);
+    request_list_push(&merger->open, request);
+    merger->open_count++;
+    merger->open_iovs += request->io.iov_count;
+    merger->open_bytes += request->io.length;
+    merger->last = mergeable ? request : NULL;
+    if (!mergeable)
+        merger_flush(merger);
+}
