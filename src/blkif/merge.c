@@ -11,7 +11,7 @@
 
 /* Large enough to take the cost of an I/O off small requests, small enough not to serialise a
  * store. */
-#define MERGED_BYTES_MAX (256U * 1024)
+#define MERGED_BYTES_MAX (UINT64_C(256) * 1024)
 #define MERGED_IOV_MAX   64U
 
 struct merged_io {
@@ -138,7 +138,7 @@ static void submit_merged(struct merger *merger)
 
 void merger_flush(struct merger *merger)
 {
-    if (merger->open_count > 1 && merger->free)
+    if (merger->open.first && merger->open_count > 1 && merger->free)
         submit_merged(merger);
     else
         submit_singly(merger, &merger->open);
