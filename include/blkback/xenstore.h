@@ -61,6 +61,10 @@ int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, v
  */
 bool xenstore_alive(struct xenstore *xs);
 
+/* Whether the domain exists as far as xenstored was told. Returns 0; -EACCES where we may not ask;
+ * or -errno. */
+int xenstore_domain_introduced(struct xenstore *xs, uint32_t domid, bool *out);
+
 int xenstore_watch(struct xenstore *xs, const char *path, const char *token);
 int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token);
 

@@ -197,6 +197,8 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
     if (ev_is_active(&broker->xs_ready) && !xenstore_alive(broker->xs))
         xenstore_lost(broker);
     vbd_look_at_sizes(broker);
+    if (!broker->told_of_release)
+        domains_check_alive(broker);
 }
 
 static void start_watchers(struct broker *broker)

@@ -34,6 +34,7 @@ struct broker {
     uint32_t own_domid;
     int state_dir; /* descriptor */
     char boot_id[40];
+    bool told_of_release;   /* xenstored says when a domain ends; else we look */
     bool stopping;          /* no new vbds; nothing is written to XenStore any more */
     struct vbd_list vbds;   /* those whose backend node exists */
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */

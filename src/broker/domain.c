@@ -18,7 +18,8 @@ struct domain {
     uint32_t domid;
     bool retired; /* has no vbds any more and waits for its worker's end */
     bool ready;
-    bool losing_worker; /* its vbds are being told of the worker's end */
+    bool was_introduced; /* to xenstored; asked only where the hypervisor does not answer us */
+    bool losing_worker;  /* its vbds are being told of the worker's end */
     uint32_t last_number;
     uint32_t grant_share; /* pages that its worker was told it may keep mapped */
     struct worker_process *worker;
@@ -333,9 +334,20 @@ const char *domain_uuid(struct domain *domain)
     return domain->uuid;
 }
 
-bool domain_is_dead(struct broker *broker, uint32_t domid)
+bool domain_is_dead(struct domain *domain)
 {
+    struct broker *broker = domain->broker;
     struct domain_info info;
-    int error = domain_info_get(broker->domain_info, domid, &info);
-    return error == -ESRCH || (error == 0 && info.dying);
+    bool introduced = false;
+
+    int error = domain_info_get(broker->domain_info, domain->domid, &info);
+    if (error == 0 || error == -ESRCH)
+        return error != 0 || info.dying;
+    if (domain->domid == broker->own_domid ||
+        xenstore_domain_introduced(broker->xs, domain->domid, &introduced) != 0)
+        return false;
+    /* One that is being built is not introduced yet. */
+    bool lost = domain->was_introduced && !introduced;
+    domain->was_introduced |= introduced;
+    return lost;
 }

@@ -45,7 +45,7 @@ void domain_end_workers(struct broker *broker);
 const char *domain_uuid(struct domain *domain);
 
 /* Whether the domain is known to be gone or being torn down, so that its frontends will never speak
- * again. */
-bool domain_is_dead(struct broker *broker, uint32_t domid);
+ * again. In an unprivileged domain XenStore is asked, if it answers. */
+bool domain_is_dead(struct domain *domain);
 
 #endif

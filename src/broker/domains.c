@@ -25,6 +25,11 @@ static void class_path(enum vbd_class class, char path[24])
 int domains_watch(struct broker *broker)
 {
     int error = xenstore_watch(broker->xs, "@releaseDomain", RELEASE_TOKEN);
+    broker->told_of_release = error == 0;
+    if (error == -EACCES || error == -EPERM) {
+        log_info("xenstored does not tell us of domains that end: they are looked after");
+        error = 0;
+    }
     for (unsigned i = 0; error == 0 && i < VBD_CLASSES; i++) {
         char path[24];
         class_path((enum vbd_class)i, path);
@@ -134,6 +139,16 @@ static void mark_below(struct broker *broker, const struct vbd_address *address,
     }
 }
 
+void domains_check_alive(struct broker *broker)
+{
+    struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
+    {
+        vbd->check_domain = true;
+        vbd_mark_dirty(vbd);
+    }
+}
+
 static void on_event(struct broker *broker, const char *path, const char *token)
 {
     struct vbd_address address;
@@ -141,11 +156,7 @@ static void on_event(struct broker *broker, const char *path, const char *token)
     struct vbd *vbd;
 
     if (strcmp(token, RELEASE_TOKEN) == 0) {
-        TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
-        {
-            vbd->check_domain = true;
-            vbd_mark_dirty(vbd);
-        }
+        domains_check_alive(broker);
         return;
     }
     /* The token of a frontend's watch is the path of its backend. */

@@ -2,6 +2,8 @@
 /* Unbinding a disk from the kernel's xen-blkback, through sysfs. */
 #include "kernel_blkback.h"
 
+#include "blkback/parse.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,11 +11,48 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DEFAULT_RING_PAGE_ORDER 4U
+
 static const char *bus_folder = KERNEL_BLKBACK_BUS;
+static const char *parameters_folder = KERNEL_BLKBACK_PARAMETERS;
 
 void kernel_blkback_use_bus(const char *folder)
 {
     bus_folder = folder;
+}
+
+void kernel_blkback_use_parameters(const char *folder)
+{
+    parameters_folder = folder;
+}
+
+static uint32_t read_parameter(const char *name, uint32_t otherwise)
+{
+    char path[PATH_MAX];
+    char text[16] = "";
+    uint32_t value;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", parameters_folder, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return otherwise;
+    ssize_t length = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    return parse_u32(text, UINT32_MAX, &value) == 0 ? value : otherwise;
+}
+
+struct kernel_blkback_offer kernel_blkback_offer(uint32_t cpus, uint32_t vcpus)
+{
+    struct kernel_blkback_offer offer = {
+        .ring_page_order = read_parameter("max_ring_page_order", DEFAULT_RING_PAGE_ORDER),
+        .queues = read_parameter("max_queues", cpus),
+    };
+
+    if (vcpus != 0 && vcpus < offer.queues)
+        offer.queues = vcpus;
+    return offer;
 }
 
 static void device_name(uint32_t domid, uint32_t devid, char *name, size_t size)

@@ -122,6 +122,7 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
     vbd->broker = broker;
     vbd->address = *address;
     vbd->slab = -1;
+    vbd->check_domain = true;
     vbd->online = true;
     snprintf(vbd->path, sizeof(vbd->path), "%s", path);
     ev_timer_init(&vbd->settle, on_settle_timeout, SETTLE_SECONDS, 0.);

@@ -57,7 +57,7 @@ static int read_view(struct vbd *vbd, struct view *view)
         return error;
     if (vbd->check_domain) {
         vbd->check_domain = false;
-        vbd->domain_dead = domain_is_dead(vbd->broker, vbd->address.domid);
+        vbd->domain_dead = domain_is_dead(vbd->domain);
     }
     if (!vbd->domain_dead)
         error = xenstore_read_u32(vbd->broker->xs, vbd->frontend, "state", UINT32_MAX,

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DETACH_SECONDS       30.0
 #define KERNEL_RETRY_SECONDS 0.05
@@ -84,15 +86,44 @@ static void on_detach_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     answer_detach(timer->data, -ETIMEDOUT, "its I/O has not finished; the image is still locked");
 }
 
+static uint32_t count_vcpus(struct vbd *vbd)
+{
+    char path[48];
+    char **names = NULL;
+    unsigned count = 0;
+
+    snprintf(path, sizeof(path), "/local/domain/%u/cpu", vbd->address.domid);
+    if (xenstore_list(vbd->broker->xs, path, &names, &count) != 0)
+        return 0;
+    free(names);
+    return count;
+}
+
 /*
  * The kernel's backend, where it is loaded, has claimed the disk and published limits of its own.
- * They are replaced, which is safe only while the guest has not read them: before it first runs.
+ * They are replaced, which is safe while the guest has not read them, before it first runs; or when
+ * what it may have chosen by them is within what we offer.
  */
-static int check_hot_attach(struct vbd *vbd)
+static int check_hot_attach(struct vbd *vbd, char reason[STATE_TEXT_MAX])
 {
     struct domain_info info;
     int error = domain_info_get(vbd->broker->domain_info, vbd->address.domid, &info);
-    return error == 0 && info.paused && info.never_ran ? 0 : -EBUSY;
+    if (error == 0 && info.paused && info.never_ran)
+        return 0;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    struct kernel_blkback_offer chosen =
+        kernel_blkback_offer(cpus > 0 ? (uint32_t)cpus : 1, count_vcpus(vbd));
+    vbd_make_offer(vbd);
+    if (chosen.ring_page_order <= vbd->offer.max_ring_page_order &&
+        chosen.queues <= vbd->offer.max_queues)
+        return 0;
+    snprintf(reason, STATE_TEXT_MAX,
+             "the kernel's xen-blkback is loaded and has offered %u rings of %u pages to a domain "
+             "that runs: unload it, attach the disk before the domain starts, or raise max-queues "
+             "(%u) and max-ring-page-order (%u)",
+             chosen.queues, 1U << (chosen.ring_page_order & 31), vbd->offer.max_queues,
+             vbd->offer.max_ring_page_order);
+    return -EBUSY;
 }
 
 /* Returns 0 when the kernel is out of the way, -EAGAIN when it is to be asked again, else the
@@ -105,12 +136,8 @@ static int release_from_kernel(struct vbd *vbd)
 
     if (vbd->address.class != VBD_CLASS_VBD)
         return 0;
-    if (kernel_blkback_bound(domid, devid) && check_hot_attach(vbd) != 0) {
-        answer_attach(
-            vbd, -EBUSY,
-            "the kernel's xen-blkback is loaded and has claimed the disk of a domain that "
-            "runs; unload it (modprobe -r xen-blkback) or attach the disk before the "
-            "domain starts");
+    if (kernel_blkback_bound(domid, devid) && check_hot_attach(vbd, reason) != 0) {
+        answer_attach(vbd, -EBUSY, reason);
         return -EBUSY;
     }
     int result = kernel_blkback_release(domid, devid);

@@ -166,6 +166,17 @@ int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, v
     return -EAGAIN;
 }
 
+int xenstore_domain_introduced(struct xenstore *xs, uint32_t domid, bool *out)
+{
+    errno = 0;
+    bool introduced = xs_is_domain_introduced(xs->handle, domid);
+    /* "No" and a failure look the same but for errno. */
+    if (!introduced && errno != 0)
+        return last_error();
+    *out = introduced;
+    return 0;
+}
+
 int xenstore_watch(struct xenstore *xs, const char *path, const char *token)
 {
     return xs_watch(xs->handle, path, token) ? 0 : last_error();

@@ -87,6 +87,28 @@ static void failure_to_unbind_is_an_error(void **state)
     assert_int_equal(kernel_blkback_release(3, 51712), -ENOENT);
 }
 
+/* By default 16 pages and a ring for each CPU of this domain, as far as the guest has CPUs. */
+static void what_a_frontend_may_have_chosen(void **state)
+{
+    struct kernel_blkback_offer offer;
+
+    (void)state;
+    kernel_blkback_use_parameters("/no/such/folder");
+    offer = kernel_blkback_offer(8, 0);
+    assert_int_equal(offer.ring_page_order, 4);
+    assert_int_equal(offer.queues, 8);
+    assert_int_equal(kernel_blkback_offer(8, 2).queues, 2);
+    assert_int_equal(kernel_blkback_offer(2, 8).queues, 2);
+    kernel_blkback_use_parameters(bus);
+    test_file_write(test_path(bus, "max_ring_page_order", path), "1\n", 2);
+    test_file_write(test_path(bus, "max_queues", path), "3\n", 2);
+    offer = kernel_blkback_offer(8, 16);
+    assert_int_equal(offer.ring_page_order, 1);
+    assert_int_equal(offer.queues, 3);
+    test_file_write(test_path(bus, "max_queues", path), "-\n", 2);
+    assert_int_equal(kernel_blkback_offer(8, 16).queues, 8);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -96,6 +118,7 @@ int main(void)
         TEST(driver_that_has_not_bound_the_disk_yet),
         TEST(bound_disk_is_unbound_by_its_name),
         TEST(failure_to_unbind_is_an_error),
+        TEST(what_a_frontend_may_have_chosen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
