@@ -193,6 +193,73 @@ static void one_that_waits_and_is_held_lets_the_others_on(void **state)
     rig_destroy(rig);
 }
 
+/* Who was told to wait for it is not forgotten when it got less than there was. */
+static void what_one_leaves_over_is_used_at_once(void **state)
+{
+    struct rig *rig = rig_create(&tight);
+    (void)state;
+
+    rig_connect(rig, 1);
+    for (uint64_t id = 0; id < 8; id++)
+        put(rig, 0, 1, id);
+    (void)rig_settle(rig);
+    put(rig, 1, 160, 1); /* 10 buffers, of a share of 8 */
+    (void)rig_settle(rig);
+    for (uint64_t id = 8; id < 14; id++)
+        put(rig, 0, 1, id);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 8);
+    fake_store_finish(&rig->store, 0, 0);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 7);
+    assert_int_equal(buffer_pool_free(rig->turn.buffers), 0);
+    rig_destroy(rig);
+
+    rig = rig_create(&tight);
+    rig_connect(rig, 1);
+    put(rig, 0, 112, 1); /* 7 */
+    (void)rig_settle(rig);
+    put(rig, 1, 160, 1);
+    (void)rig_settle(rig);
+    put(rig, 0, 1, 2);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 1);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 2);
+    assert_int_equal(buffer_pool_free(rig->turn.buffers), 5);
+    rig_destroy(rig);
+}
+
+/* One that waits for its own I/O must not make the others wait for it too: it may be slow. */
+static void one_that_has_buffers_holds_up_nobody_with_its_next_request(void **state)
+{
+    struct rig *rig = rig_create(
+        &(struct rig_options){.max_segments = 255, .order = 1, .buffers = BUFFERS + BUFFERS / 2});
+    (void)state;
+
+    rig_connect(rig, 1);
+    put(rig, 1, LARGE, 1);
+    put(rig, 1, LARGE, 2);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 1);
+    put(rig, 0, 1, 1);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 2);
+    rig_destroy(rig);
+}
+
+static void no_buffer_is_taken_that_is_not_needed(void **state)
+{
+    (void)state;
+    assert_int_equal(request_buffers(512), 1);
+    assert_int_equal(request_buffers(BUFFER_BYTES), 1);
+    assert_int_equal(request_buffers(BUFFER_BYTES + 512), 2);
+    assert_int_equal(request_buffers(255 * UINT64_C(4096)), 16);
+    assert_int_equal(request_buffers(256 * UINT64_C(4096)), 16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +269,9 @@ int main(void)
         cmocka_unit_test(small_requests_do_not_starve_a_large_one),
         cmocka_unit_test(one_that_waits_and_goes_away_lets_the_others_on),
         cmocka_unit_test(one_that_waits_and_is_held_lets_the_others_on),
+        cmocka_unit_test(what_one_leaves_over_is_used_at_once),
+        cmocka_unit_test(one_that_has_buffers_holds_up_nobody_with_its_next_request),
+        cmocka_unit_test(no_buffer_is_taken_that_is_not_needed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -248,6 +248,23 @@ static void flush_and_barrier_need_no_data(void **state)
                      BLKIF_RSP_ERROR);
 }
 
+/* Fewer segments than a slot has may be settled on: the journal has room for no more. */
+static void a_small_limit_holds_for_every_operation(void **state)
+{
+    const struct decode_limits small = {
+        .sectors = DISK_SECTORS, .sector_units = 1, .max_segments = 4};
+    (void)state;
+
+    for (unsigned operation = 0; operation <= BLKIF_OP_FLUSH_DISKCACHE; operation++)
+        for (unsigned count = 1; count <= 11; count++) {
+            const struct decoded_request request =
+                decode((struct input){(uint8_t)operation, (uint8_t)count, 0, 0, 7},
+                       BLKIF_ABI_NATIVE, &small);
+
+            assert_int_equal(request.segments, count <= 4 ? count : 0);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +277,7 @@ int main(void)
         cmocka_unit_test(a_read_only_disk_is_not_written),
         cmocka_unit_test(what_was_not_offered_is_not_supported),
         cmocka_unit_test(flush_and_barrier_need_no_data),
+        cmocka_unit_test(a_small_limit_holds_for_every_operation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

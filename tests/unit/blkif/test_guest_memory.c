@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Data between granted pages and buffers: which bytes, and whose failure it is. */
+#include "blkback/buffer_pool.h"
 #include "blkback/guest_memory.h"
 #include "fake_xen.h"
 #include "request.h"
@@ -147,12 +148,81 @@ static void a_call_that_fails_is_repeated_request_by_request(void **state)
     assert_true(many.request[2].copied);
 }
 
+/* 512-byte segments ahead of whole pages: every buffer's end cuts one in two. */
+static void pieces_of_cut_segments_fit_the_batch(void **state)
+{
+    static struct slab_segment segments[2][256];
+    static uint8_t data[2][16][BUFFER_BYTES];
+    uint8_t *buffers[2][16];
+    struct slab_entry entry[2];
+    struct request request[2];
+    (void)state;
+
+    for (uint32_t i = 0; i < GNTTAB_PAGE_SIZE; i++)
+        for (unsigned page = 0; page < 256; page++)
+            fake_gnttab.pages[page][i] = (uint8_t)(page + i / 512 * 3);
+    for (unsigned n = 0; n < 2; n++) {
+        const unsigned count = n ? 240 : 256; /* 271 pieces, and 254 with as many cuts */
+
+        for (unsigned i = 0; i < 256; i++)
+            segments[n][i] = (struct slab_segment){.gref = i, .last_sector = i ? 7 : 0};
+        for (unsigned i = 0; i < 16; i++)
+            buffers[n][i] = data[n][i];
+        entry[n] = (struct slab_entry){.operation = BLKIF_OP_WRITE, .segments = (uint16_t)count};
+        request[n] = (struct request){.entry = &entry[n],
+                                      .segments = segments[n],
+                                      .buffers = buffers[n],
+                                      .buffer_count = (uint16_t)((count + 15) / 16)};
+    }
+    assert_true(guest_memory_add(memory, &request[0]));
+    if (!guest_memory_add(memory, &request[1])) {
+        guest_memory_run(memory, &statistics);
+        assert_true(guest_memory_add(memory, &request[1]));
+    }
+    guest_memory_run(memory, &statistics);
+    for (unsigned n = 0; n < 2; n++) {
+        const uint8_t *at = data[n][0];
+
+        assert_true(request[n].copied);
+        for (unsigned i = 0; i < entry[n].segments; i++) {
+            const size_t bytes = i ? GNTTAB_PAGE_SIZE : 512;
+
+            assert_memory_equal(at, fake_gnttab.pages[i], bytes);
+            at += bytes;
+        }
+    }
+}
+
+static void an_indirect_page_is_copied_from_its_beginning(void **state)
+{
+    uint8_t local[64];
+    (void)state;
+
+    memset(local, 0x11, sizeof(local));
+    memset(fake_gnttab.pages[9], 0x99, GNTTAB_PAGE_SIZE);
+    fake_gnttab.pages[9][0] = 0x98;
+    assert_true(guest_memory_add_page(memory, &many.request[0], 9, local, 24));
+    assert_true(guest_memory_add_page(memory, &many.request[1], FAKE_PAGES, local + 32, 24));
+    assert_int_equal(local[0], 0x11);
+    guest_memory_run(memory, &statistics);
+    assert_true(many.request[0].copied);
+    assert_false(many.request[1].copied);
+    assert_int_equal(local[0], 0x98);
+    assert_int_equal(local[23], 0x99);
+    assert_int_equal(local[24], 0x11);
+    assert_int_equal(local[32], 0x11);
+    assert_int_equal(fake_gnttab.calls, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_segment_goes_to_its_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_has_an_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_bad_segment_at_any_place_fails_its_request_only, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(pieces_of_cut_segments_fit_the_batch, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_indirect_page_is_copied_from_its_beginning, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_call_that_fails_is_repeated_request_by_request, set_up,
                                         tear_down),

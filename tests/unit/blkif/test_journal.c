@@ -31,6 +31,15 @@ struct rig {
 
 static struct rig rig;
 
+/* Slots of the first requests, by their ids, and of all others. */
+#define REQUESTS 7U
+static const uint8_t spans[REQUESTS + 1] = {2, 1, 19, 1, 3, 10, 2, 1};
+
+static uint8_t span_of(uint64_t id)
+{
+    return spans[id < REQUESTS ? id : REQUESTS];
+}
+
 static int set_up(void **state)
 {
     const struct journal_shape shape = {
@@ -62,13 +71,13 @@ static uint16_t take(uint64_t id)
                                             .response_operation = BLKIF_OP_WRITE,
                                             .segments = 2,
                                             .bytes = 8192,
-                                            .slots = 1,
+                                            .slots = span_of(id),
                                             .status = BLKIF_RSP_OKAY};
     const uint32_t tag = journal_reserve(&rig.journal);
 
     journal_extent(&rig.journal, tag)[1] =
         (struct slab_segment){.gref = (uint32_t)id, .last_sector = 7};
-    ring_consume(&rig.ring, 1);
+    ring_consume(&rig.ring, span_of(id));
     journal_take(&rig.journal, tag, &request);
     return (uint16_t)tag;
 }
@@ -118,6 +127,7 @@ static void the_file_shows_each_state(void **state)
                      (ssize_t)sizeof(segments));
     assert_int_equal(segments[1].gref, 77);
     assert_int_equal(segments[1].last_sector, 7);
+    assert_ptr_equal(slab_at(&rig.slab, entry.extent), journal_extent(&rig.journal, tag));
     struct slab_header header = read_header();
     assert_int_equal(header.queues[0].req_cons, (uint64_t)START + 1);
     assert_int_equal(header.queues[0].in_flight, 1);
@@ -172,8 +182,6 @@ static void readers_take_few_entries_in_a_large_ring(void **state)
 
 /* ---- one instruction at a time ---- */
 
-#define REQUESTS 7U
-
 /* Ids count from 0 in the order of the ring. */
 static void work(void)
 {
@@ -200,6 +208,40 @@ static void work(void)
     journal_drop(&rig.journal, tags[6]);
 }
 
+/* Number of a request's first slot. */
+static uint64_t seq_of(uint64_t id)
+{
+    uint64_t seq = START;
+
+    while (id-- > 0)
+        seq += span_of(id);
+    return seq;
+}
+
+/*
+ * Looks at the answers in the ring, each where the one before ended. Those the journal did not
+ * retire must be named by publishing[], in every slot. Returns what is wrong.
+ */
+static const char *look_at_answers(unsigned *seen)
+{
+    const struct slab_queue *queue = &rig.slab.header->queues[0];
+    const struct slab_entry *entries = slab_at(&rig.slab, queue->entries_offset);
+    const uint32_t answered = ((struct ring_shared *)rig.ring_page)->rsp_prod;
+    const uint32_t retired = (uint32_t)queue->rsp_prod;
+    uint64_t id;
+
+    for (uint32_t at = START; at != answered; at += span_of(id)) {
+        memcpy(&id, rig.ring_page + BLKIF_RING_HEADER_BYTES + (size_t)(at % SLOTS) * 112, 8);
+        if (id >= REQUESTS)
+            return "an answer that is none, or at another place";
+        seen[id]++;
+        for (uint32_t slot = at; at - START >= retired - START && slot != at + span_of(id); slot++)
+            if (entries[queue->publishing[slot % SLOTS] - 1].id != id)
+                return "a slot of an answer whose entry is another one's";
+    }
+    return NULL;
+}
+
 /* What a successor finds: step by step as crash-safety's "Recover" has it. Returns what is wrong.
  */
 static const char *recover(bool *dropped)
@@ -224,31 +266,31 @@ static const char *recover(bool *dropped)
             return "an answer in the ring of an entry that is not done";
         freed[tag] = true;
     }
-    for (uint32_t at = START; at != answered; at++) {
-        uint64_t id;
+    const char *wrong = look_at_answers(seen);
 
-        memcpy(&id, rig.ring_page + BLKIF_RING_HEADER_BYTES + (size_t)(at % SLOTS) * 112, 8);
-        if (id >= REQUESTS)
-            return "an answer that is none";
-        seen[id]++;
-    }
+    if (wrong)
+        return wrong;
     for (uint32_t tag = 0; tag < CAPACITY; tag++) {
         const struct slab_entry *entry = &entries[tag];
 
         if (entry->state == SLAB_FREE || freed[tag])
             continue;
-        if (entry->id >= REQUESTS || entry->seq != (uint64_t)START + entry->id ||
+        if (entry->id >= REQUESTS || entry->seq != seq_of(entry->id) ||
             entry->sector != entry->id * 8 || entry->segments != 2)
             return "an entry that is taken and not whole";
         seen[entry->id]++;
         if (entry->seq + entry->slots > consumed)
             consumed = entry->seq + entry->slots;
     }
-    *dropped = consumed == (uint64_t)START + REQUESTS && seen[REQUESTS - 1] == 0;
-    for (uint64_t id = 0; id < consumed - START; id++)
+    *dropped = consumed == seq_of(REQUESTS) && seen[REQUESTS - 1] == 0;
+    uint64_t id;
+
+    for (id = 0; seq_of(id) < consumed; id++)
         if (seen[id] != 1 && !(id == REQUESTS - 1 && *dropped))
             return seen[id] ? "a request that is had twice" : "a request that is lost";
-    for (uint64_t id = consumed - START; id < REQUESTS; id++)
+    if (seq_of(id) != consumed)
+        return "a request that is consumed in part";
+    for (; id < REQUESTS; id++)
         if (seen[id])
             return "a request from beyond what was consumed";
     return NULL;

@@ -87,12 +87,60 @@ static void it_agrees_with_the_model(void **state)
         assert_int_equal(table.near[i], 0);
 }
 
+/* A discard of a whole disk of any size costs as little as a write. */
+static void huge_ranges_are_cheap_and_exact(void **state)
+{
+    struct overlap_range huge = {0}, low = {0}, high = {0}, other = {0};
+    const uint64_t pib = UINT64_C(1) << 50;
+    (void)state;
+
+    memset(&table, 0, sizeof(table));
+    for (unsigned i = 0; i < 100000; i++) {
+        assert_true(overlap_acquire(&table, &huge, 512, UINT64_C(1) << 62));
+        assert_false(overlap_acquire(&table, &other, pib, 512));
+        assert_false(overlap_acquire(&table, &other, 0, 513));
+        assert_true(overlap_acquire(&table, &low, 0, 512));
+        assert_true(overlap_acquire(&table, &high, (UINT64_C(1) << 62) + 512, UINT64_C(1) << 61));
+        assert_false(overlap_acquire(&table, &other, 0, UINT64_MAX));
+        overlap_release(&table, &low);
+        overlap_release(&table, &high);
+        overlap_release(&table, &huge);
+    }
+    assert_null(table.ranges);
+    for (unsigned i = 0; i < OVERLAP_BUCKETS; i++)
+        assert_int_equal(table.near[i], 0);
+}
+
+/* Up to 256 blocks are counted one by one, more of them in every bucket: on both sides of it. */
+static void ranges_around_the_tables_size(void **state)
+{
+    (void)state;
+    for (uint64_t blocks = 254; blocks <= 258; blocks++)
+        for (uint64_t start = 0; start <= 64 * KIB; start += 32 * KIB) {
+            struct overlap_range range = {0}, other = {0};
+            const uint64_t length = blocks * 64 * KIB;
+
+            memset(&table, 0, sizeof(table));
+            assert_true(overlap_acquire(&table, &range, start, length));
+            for (uint64_t at = 0; at < length; at += 32 * KIB)
+                assert_false(overlap_acquire(&table, &other, start + at, 512));
+            assert_true(overlap_acquire(&table, &other, start + length, 512));
+            overlap_release(&table, &range);
+            assert_false(overlap_acquire(&table, &range, start, UINT64_C(1) << 40));
+            overlap_release(&table, &other);
+            for (unsigned i = 0; i < OVERLAP_BUCKETS; i++)
+                assert_int_equal(table.near[i], 0);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(empty_ranges_hold_nothing),
         cmocka_unit_test(the_edges_are_exact),
         cmocka_unit_test(it_agrees_with_the_model),
+        cmocka_unit_test(huge_ranges_are_cheap_and_exact),
+        cmocka_unit_test(ranges_around_the_tables_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
