@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A disk's target specification, as in xl's `target=`: "/path", "null:SIZE", "disk:NAME" (a file
- * in disks.d), or "empty" (a drive without a medium). What an image's contents look like never decides its format: the guest writes those.
+ * in disks.d), or "empty" (a drive without a medium). What an image's contents look like never
+ * decides its format: the guest writes those.
  */
 #ifndef BLKBACK_TARGET_H
 #define BLKBACK_TARGET_H

@@ -9,24 +9,24 @@
 struct reading {
     const char *dir;
     uint32_t max_queues;
-    struct frontend_text *text;
+    char (*values)[FRONTEND_VALUE_MAX];
     unsigned used;
     uint32_t state;
-    struct frontend_nodes nodes;
+    struct frontend_nodes *nodes;
 };
 
 static int read_node(struct xenstore *xs, struct reading *reading, const char *dir,
                      const char *name, const char **value)
 {
-    char *text = reading->text->values[reading->used];
+    char *text = reading->values[reading->used];
     int error = xenstore_read_at(xs, dir, name, text, FRONTEND_VALUE_MAX);
     switch (error) {
     case 0:
         break;
     case -E2BIG:
     case -EILSEQ:
-        text[0] = '\0';
-        break;
+        *value = "";
+        return 0;
     case -ENOENT:
     case -EACCES: /* the guest has taken our right to read it: as if it weren't there */
         return 0;
@@ -59,15 +59,15 @@ static int read_rings(struct xenstore *xs, struct reading *reading)
     char why[NEGOTIATE_WHY_MAX];
     uint32_t count;
 
-    if (negotiate_queues(reading->nodes.num_queues, reading->max_queues, why, &count) != 0)
+    if (negotiate_queues(reading->nodes->num_queues, reading->max_queues, why, &count) != 0)
         return 0; /* for negotiate() to refuse */
     if (count == 1)
-        return read_ring(xs, reading, reading->dir, &reading->nodes.rings[0]);
+        return read_ring(xs, reading, reading->dir, &reading->nodes->rings[0]);
     int error = 0;
     for (uint32_t i = 0; error == 0 && i < count; i++) {
         char dir[XENSTORE_PATH_MAX];
         snprintf(dir, sizeof(dir), "%s/queue-%u", reading->dir, i);
-        error = read_ring(xs, reading, dir, &reading->nodes.rings[i]);
+        error = read_ring(xs, reading, dir, &reading->nodes->rings[i]);
     }
     return error;
 }
@@ -75,7 +75,7 @@ static int read_rings(struct xenstore *xs, struct reading *reading)
 static int read_in_transaction(struct xenstore *xs, void *context)
 {
     struct reading *reading = context;
-    struct frontend_nodes *nodes = &reading->nodes;
+    struct frontend_nodes *nodes = reading->nodes;
     const struct {
         const char *name;
         const char **value;
@@ -91,7 +91,7 @@ static int read_in_transaction(struct xenstore *xs, void *context)
         {"max-request-size", &nodes->max_request_size},
     };
 
-    memset(nodes, 0, sizeof(*nodes));
+    *nodes = (struct frontend_nodes){.protocol = NULL};
     reading->used = 0;
     reading->state = 0;
     int error = 0;
@@ -107,11 +107,13 @@ static int read_in_transaction(struct xenstore *xs, void *context)
 int frontend_nodes_read(struct xenstore *xs, const char *dir, uint32_t max_queues,
                         struct frontend_text *text, uint32_t *state, struct frontend_nodes *nodes)
 {
-    struct reading reading = {.dir = dir, .max_queues = max_queues, .text = text};
+    struct frontend_nodes read;
+    struct reading reading = {
+        .dir = dir, .max_queues = max_queues, .values = text->values, .nodes = &read};
     int error = xenstore_transaction(xs, read_in_transaction, &reading);
     if (error != 0)
         return error;
     *state = reading.state;
-    *nodes = reading.nodes;
+    *nodes = read;
     return 0;
 }

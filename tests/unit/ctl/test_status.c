@@ -71,7 +71,12 @@ static void serve(int fd)
                                : !known ? "/srv/image: in use by domain 5"
                                : request.command == CONTROL_ATTACH ? "/srv/image"
                                                                    : "";
-            (void)snprintf(reply.text, sizeof(reply.text), "%s", text);
+            if (request.command > CONTROL_RELOAD)
+                (void)snprintf(reply.text, sizeof(reply.text), "%.99s <%.99s>", request.path,
+                               request.target);
+            else
+                (void)snprintf(reply.text, sizeof(reply.text), "%s", text);
+            known = known && strcmp(request.target, "refused") != 0;
             if (request.command != CONTROL_PING && !known)
                 reply.error = strstr(request.path, "/9/") ? -ENOENT : -EBUSY;
             (void)send(client, &reply, sizeof(reply), MSG_NOSIGNAL);
@@ -141,6 +146,9 @@ static struct connection_file connection(uint32_t domid, uint32_t devid, const c
     made.sector_size = 512;
     made.size_bytes = UINT64_C(3) << 30;
     made.evtchn_restricted = 1;
+    made.max_indirect_segments = 256;
+    made.persistent = 1;
+    made.discard = 1;
     (void)strcpy(made.class_name, "vbd");
     (void)strcpy(made.engine, "uring");
     (void)strcpy(made.domain_uuid, "a0000000-0000-0000-0000-000000000001");
@@ -175,6 +183,7 @@ static void store_slab(const char *name, uint64_t reads, uint64_t read_bytes)
     header->queues[0].statistics.writes = 22;
     header->queues[0].statistics.flushes = 3;
     header->queues[0].statistics.barriers = 4;
+    header->queues[0].statistics.discards = 7;
     header->queues[0].statistics.errors = 5;
     header->queues[0].statistics.read_bytes = read_bytes;
     test_file_write(test_path(state_dir, name, path), header, sizeof(*header));
@@ -243,6 +252,10 @@ static void one_disk_is_shown_in_detail(void **state)
         expect_in(output, "flushes                3\n");
         expect_in(output, "read                   4096 (4.0K) bytes\n");
         expect_in(output, "event channel          restricted to the domain\n");
+        expect_in(output, "indirect segments      256\n");
+        expect_in(output, "persistent grants      yes\n");
+        expect_in(output, "discard                yes\n");
+        expect_in(output, "discards               7\n");
     }
 }
 
@@ -289,6 +302,9 @@ static void json_has_what_the_table_has(void **state)
     assert_string_equal(json_string_value(json_object_get(disk, "target")), "/srv/\\xff.img");
     assert_int_equal(json_integer_value(json_object_get(disk, "ring_pages")), 4);
     assert_null(json_object_get(disk, "read_bytes_per_second"));
+    assert_int_equal(json_integer_value(json_object_get(disk, "max_indirect_segments")), 256);
+    assert_true(json_is_true(json_object_get(disk, "persistent_grants")));
+    assert_true(json_is_false(json_object_get(disk, "removable")));
     json_t *statistics = json_object_get(disk, "statistics");
     assert_int_equal(json_integer_value(json_object_get(statistics, "in_flight")), 9);
     assert_int_equal(json_integer_value(json_object_get(statistics, "reads")), INT64_MAX);
@@ -356,6 +372,39 @@ static void attach_prints_the_path_or_the_reason(void **state)
     assert_int_equal(run("detach backend/vbd/9/51712"), 4);
 }
 
+static void drives_show_whether_there_is_a_medium(void **state)
+{
+    struct connection_file made = connection(3, 51728, "xvdb");
+
+    (void)state;
+    start_broker();
+    made.removable = 1;
+    store(&made);
+    assert_int_equal(run("status -i 0 3 xvdb"), 0);
+    expect_in(output, "medium                 in the drive\n");
+    made.target[0] = '\0';
+    store(&made);
+    (void)run("status -i 0 3 xvdb");
+    expect_in(output, "medium                 none\n");
+}
+
+static void sizes_and_media(void **state)
+{
+    struct connection_file made = connection(3, 51728, "xvdb");
+
+    (void)state;
+    start_broker();
+    (void)strcpy(made.class_name, "vbd3");
+    store(&made);
+    assert_int_equal(run("resize 3 xvdb"), 0);
+    assert_string_equal(output, "backend/vbd3/3/51728 <> bytes\n");
+    assert_int_equal(run("insert 3 xvdb /srv/cd.iso"), 0);
+    assert_int_equal(run("insert 3 xvdb refused"), 1);
+    assert_string_equal(errors, "blkbackctl: backend/vbd3/3/51728 <refused>\n");
+    assert_int_equal(run("eject 3 xvdb"), 0);
+    assert_int_equal(run("eject 3 xvdc"), 4);
+}
+
 static void daemon_commands(void **state)
 {
     (void)state;
@@ -387,6 +436,10 @@ static void wrong_usage(void **state)
                                         "status /",
                                         "status --interval 99999",
                                         "reload now",
+                                        "resize 3",
+                                        "insert 3 xvda",
+                                        "insert 3 xvda ''",
+                                        "eject 3",
                                         "status -i 0x10",
                                         "status -i inf"};
 
@@ -433,6 +486,8 @@ int main(int argc, char **argv)
         TEST(a_disk_that_is_not_there),
         TEST(damaged_files_are_named_and_the_others_shown),
         TEST(attach_prints_the_path_or_the_reason),
+        TEST(drives_show_whether_there_is_a_medium),
+        TEST(sizes_and_media),
         TEST(daemon_commands),
         TEST(wrong_usage),
         TEST(paths_can_be_given_on_the_command_line),
