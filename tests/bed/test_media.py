@@ -3,11 +3,14 @@
 """blkbackd: disks that grow and drives whose medium is changed while the guest runs."""
 
 import os
+import signal
+import socket
+import struct
 
-from bedlib.blkbackd import EJECT, INSERT, RESIZE
+from bedlib.blkbackd import CONTROL_MAGIC, CONTROL_VERSION, EJECT, INSERT, PING, RESIZE
 from bedlib.front import ERROR, OKAY, PAGE, READ, Frontend
 from bedlib.testing import Cases
-from bedlib.vbd import CONNECTED, INIT_WAIT, Vbd
+from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, Vbd
 from bedlib.xs import XenStore
 
 cases = Cases()
@@ -111,6 +114,30 @@ def resize_of_what_can_not(t):
     error, _, text = disk.daemon.control(RESIZE, vbd.back)
     assert error != 0 and "no image" in text, text
     front.close()
+
+
+@cases.add
+def a_worker_that_stops_reading_does_not_block_the_broker(t):
+    """It is ended when its socket is full."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    other = t.disk(disk.daemon)
+    other_front = other.connect()
+    stuck, _ = disk.daemon.workers()
+    os.kill(stuck, signal.SIGSTOP)
+    request = struct.pack("=IHH256s256s", CONTROL_MAGIC, CONTROL_VERSION, RESIZE, disk.vbd.back.encode(), b"")
+    for _ in range(1500):
+        if stuck not in disk.daemon.workers():
+            break
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(disk.daemon.socket)
+            s.send(request)
+    assert disk.daemon.control(PING, timeout=5)[0] == 0
+    t.bed.wait_for(lambda: stuck not in disk.daemon.workers(), "the stuck worker's end")
+    disk.vbd.wait_backend(CLOSING, CLOSED)
+    assert other_front.read(0, 8) == other.contents[:PAGE]
+    other_front.close()
+    front.free()
 
 
 def drive(t, target, daemon=None, mode="r"):
