@@ -31,12 +31,12 @@ struct turn {
     struct queue *ready;   /* have something to do before the loop may sleep */
     struct queue *running; /* were ready when the turn began and had no pass yet */
     struct queue
-        *stalled;    /* wait for a buffer, for room in an engine or for another queue's write */
+        *stalled; /* wait for a buffer, for room in an engine or for another queue's write */
     struct queue *claimant; /* waits for more buffers than its share: the others take none until it
                                had a pass and got them, or does not want them any more */
     unsigned queues;        /* connected ones, which share the buffers */
-    bool freed;      /* a buffer was given back, a write ended, or there is room in an engine: the
-                        stalled      may try again */
+    bool freed; /* a buffer was given back, a write ended, or there is room in an engine: the
+                   stalled      may try again */
     struct buffer_pool *buffers;
     struct guest_memory *memory;
     struct gnttab
@@ -46,7 +46,7 @@ struct turn {
 };
 
 /* What a queue tells its owner, on the loop's thread, never from within queue_connect(). Only
- * `drained` may disconnect or destroy queues. */
+ * `drained` and `quiet` may disconnect or destroy queues. */
 struct queue_events {
     /* The frontend broke the protocol of the ring: nothing more is consumed or answered. */
     void (*ring_broken)(void *context);
@@ -57,7 +57,9 @@ struct queue_events {
     /* After a queue_disconnect() that left I/O in flight: the last of it is over. This and other
      * queues may be destroyed from within. */
     void (*drained)(void *context);
-    /* After a queue_hold() that left I/O in flight: the last of it is over. */
+    /* After a queue_hold() that left I/O in flight: the last of it is over. After
+     * queue_finish_all(): the queue is idle; this and other queues may be disconnected and
+     * destroyed from within. */
     void (*quiet)(void *context);
 };
 
@@ -125,6 +127,15 @@ void queue_hold(struct queue *queue);
 
 /* Goes on with `store`, or with the one it has, whose size may have changed. */
 void queue_resume(struct queue *queue, struct store *store);
+
+/*
+ * From now on `quiet` is called whenever the queue becomes idle: the frontend is leaving, and is
+ * waiting for the answers to everything it asked for.
+ */
+void queue_finish_all(struct queue *queue);
+
+/* Whether the ring is empty and everything that was in it is answered. */
+bool queue_idle(const struct queue *queue);
 
 /*
  * Unmaps granted pages that have not been used for some calls, or over the budget. Returns whether

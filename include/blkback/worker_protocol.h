@@ -14,7 +14,8 @@
  *     B CONNECT_QUEUE       event channel; once for each queue
  *     W QUEUE_CONNECTED     the queue's index
  *     W QUEUE_FAILED        the reason
- *     B DISCONNECT          all queues of the vbd
+ *     B FINISH              serve and answer what the rings hold, then as DISCONNECT
+ *     B DISCONNECT          all queues of the vbd, at once
  *     W DISCONNECTED        rings unmapped, event channels closed
  *     W DRAINED             and no I/O of it in flight either
  *     B CLOSE_STORE         implies DISCONNECT; no answers but the next
@@ -43,7 +44,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 2U
+#define WORKER_PROTOCOL_VERSION 3U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -66,6 +67,7 @@ enum worker_message_type {
     WORKER_REFRESH_SIZE,
     WORKER_SIZE,
     WORKER_GRANT_BUDGET,
+    WORKER_FINISH,
     WORKER_MESSAGE_TYPES
 };
 

@@ -112,6 +112,7 @@ static void terminate_strings(struct worker_message *message)
     case WORKER_STORE_CLOSED:
     case WORKER_REFRESH_SIZE:
     case WORKER_GRANT_BUDGET:
+    case WORKER_FINISH:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -214,7 +214,8 @@ void queue_pump(struct queue *queue)
         turn_mark_ready(queue);
     else
         wait_for_event(queue);
-    if (queue->held && was_in_flight && queue->submitted == 0)
+    if ((queue->held && was_in_flight && queue->submitted == 0) ||
+        (queue->finishing && queue_idle(queue)))
         queue->events->quiet(queue->context);
 }
 
@@ -236,6 +237,24 @@ void queue_disconnect(struct queue *queue)
     evtchn_close(queue->evtchn);
     queue->evtchn = NULL;
     queue->ring.shared = NULL; /* the owner unmaps it */
+}
+
+bool queue_idle(const struct queue *queue)
+{
+    uint32_t available = 0;
+
+    if (queue->broken || queue->disconnected)
+        return true;
+    /* `started` counts what waits for the store, parked flushes too; `waiting` what waits to start.
+     */
+    return queue->started == 0 && !queue->waiting.first && queue->answer_count == 0 &&
+           ring_available(&queue->ring, &available) == 0 && available == queue->incomplete;
+}
+
+void queue_finish_all(struct queue *queue)
+{
+    queue->finishing = true;
+    turn_mark_ready(queue);
 }
 
 void queue_hold(struct queue *queue)

@@ -52,6 +52,7 @@ struct queue {
     struct request *barrier; /* under way: nothing overtakes it */
     bool paused;             /* a flush failed */
     bool held;               /* by its owner, to change the store */
+    bool finishing;          /* its owner waits until it is idle */
     bool broken;
     bool disconnected;
     bool masked; /* an event was taken and the port not unmasked yet */

@@ -119,6 +119,7 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_CHANGE_STORE:
     case WORKER_REFRESH_SIZE:
     case WORKER_GRANT_BUDGET:
+    case WORKER_FINISH:
     case WORKER_MESSAGE_TYPES:
         break;
     }

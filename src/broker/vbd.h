@@ -32,6 +32,7 @@ enum vbd_rings {
     RINGS_NONE,
     RINGS_CONNECTING,
     RINGS_CONNECTED,
+    RINGS_FINISHING,     /* until the worker has answered what they hold, and disconnected */
     RINGS_DISCONNECTING, /* until the worker has given rings and channels back */
     RINGS_DRAINING,      /* they are, but I/O is in flight */
 };
@@ -98,7 +99,8 @@ struct vbd {
     bool settled; /* the store is open or can't be, or that takes too long: InitWait may be entered
                    */
     bool closing; /* on the way to state 6 */
-    bool online;  /* as last read */
+    bool frontend_there; /* as last read: somebody waits for answers */
+    bool online;         /* as last read */
     bool may_connect;
     bool check_domain; /* the hypervisor is to be asked whether the domain lives */
     bool domain_dead;

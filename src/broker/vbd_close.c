@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The way to state 6. Rings and channels are given back at once; then the store is let go of, so
- * that the image's lock is free when state 6 is seen. Storage that is slow to finish delays that by
- * 3 s at most: libxl waits 10. The lock is then kept until it has.
+ * The way to state 6. What a frontend still waits for is answered, then rings and channels are
+ * given back; then the store is let go of, so that the image's lock is free when state 6 is seen.
+ * Storage that is slow to finish delays that by 3 s at most: libxl waits 10. The lock is then kept
+ * until it has.
  */
 #include "vbd.h"
 
@@ -12,7 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DRAIN_SECONDS 3.0
+/* libxl waits 10 s for state 6; both together are less. */
+#define FINISH_SECONDS 4.0 /* for a frontend's last requests to be answered */
+#define DRAIN_SECONDS  3.0 /* for I/O in flight to end */
 
 static void send_plain(struct vbd *vbd, enum worker_message_type type)
 {
@@ -68,12 +71,35 @@ static void closed(struct vbd *vbd)
     vbd_mark_dirty(vbd);
 }
 
+static void start_timer(struct vbd *vbd, double seconds)
+{
+    ev_timer_stop(vbd->broker->loop, &vbd->drain);
+    ev_timer_set(&vbd->drain, seconds, 0.);
+    ev_timer_start(vbd->broker->loop, &vbd->drain);
+}
+
+/*
+ * A frontend that is there waits for the answers to what it asked for, also at state 6: without
+ * them Linux never lets go of the disk, and takes no other. One that is gone waits for nothing.
+ */
+static void give_rings_back(struct vbd *vbd)
+{
+    if (!vbd->frontend_there) {
+        vbd_disconnect(vbd);
+        return;
+    }
+    vbd->rings = RINGS_FINISHING;
+    start_timer(vbd, FINISH_SECONDS);
+    send_plain(vbd, WORKER_FINISH);
+}
+
 void vbd_close_continue(struct vbd *vbd)
 {
     switch (vbd->rings) {
     case RINGS_CONNECTED:
-        vbd_disconnect(vbd);
+        give_rings_back(vbd);
         return;
+    case RINGS_FINISHING:
     case RINGS_CONNECTING:
     case RINGS_DISCONNECTING:
     case RINGS_DRAINING:
@@ -91,6 +117,13 @@ static void on_drain_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     struct vbd *vbd = timer->data;
     (void)loop;
     (void)events;
+    if (vbd->rings == RINGS_FINISHING) {
+        vbd_log(vbd, LOG_LEVEL_WARNING,
+                "its requests are not all answered after %.0f s; disconnecting", FINISH_SECONDS);
+        vbd_disconnect(vbd);
+        start_timer(vbd, DRAIN_SECONDS);
+        return;
+    }
     vbd_log(vbd, LOG_LEVEL_WARNING,
             "its storage has not finished after %.0f s; the image stays "
             "locked until it has",
@@ -103,13 +136,13 @@ void vbd_close_start(struct vbd *vbd)
     vbd->closing = true;
     ev_timer_init(&vbd->drain, on_drain_timeout, DRAIN_SECONDS, 0.);
     vbd->drain.data = vbd;
-    ev_timer_start(vbd->broker->loop, &vbd->drain);
+    start_timer(vbd, DRAIN_SECONDS);
     vbd_close_continue(vbd);
 }
 
 static bool on_disconnected(struct vbd *vbd)
 {
-    if (vbd->rings != RINGS_DISCONNECTING)
+    if (vbd->rings != RINGS_DISCONNECTING && vbd->rings != RINGS_FINISHING)
         return vbd->store == STORE_CLOSING;
     vbd->rings = RINGS_DRAINING;
     if (!vbd->closing && vbd->phase == VBD_CONNECTED) {

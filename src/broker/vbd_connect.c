@@ -211,7 +211,7 @@ bool vbd_on_queue_answer(struct vbd *vbd, const struct worker_message *message)
 
 bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message)
 {
-    if (vbd->rings == RINGS_DISCONNECTING)
+    if (vbd->rings == RINGS_DISCONNECTING || vbd->rings == RINGS_FINISHING)
         return true; /* it was on its way when we hung up */
     if (vbd->rings != RINGS_CONNECTED && vbd->rings != RINGS_CONNECTING)
         return false;

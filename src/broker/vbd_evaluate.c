@@ -209,6 +209,7 @@ static bool step(struct vbd *vbd)
         return false;
     }
     vbd->online = view.online && !vbd->hook.leave;
+    vbd->frontend_there = view.frontend_state != XENBUS_UNKNOWN;
     vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;
     if (busy(vbd))
         return false;

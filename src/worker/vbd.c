@@ -138,9 +138,21 @@ static void drained(void *context)
         finish_disconnect(vbd);
 }
 
+static void disconnect_when_idle(struct vbd *vbd)
+{
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        if (vbd->queues[i].queue && !queue_idle(vbd->queues[i].queue))
+            return;
+    vbd_disconnect(vbd);
+}
+
 static void quiet(void *context)
 {
-    vbd_store_quiet(context);
+    struct vbd *vbd = context;
+
+    vbd_store_quiet(vbd);
+    if (vbd->finishing)
+        disconnect_when_idle(vbd);
 }
 
 static const struct queue_events queue_events = {
@@ -250,9 +262,9 @@ static int start_queue(struct vbd_queue *mine, const struct worker_connect_queue
 
 static bool acceptable(const struct vbd *vbd, const struct worker_connect_queue *wanted)
 {
-    return vbd->store && !vbd->closing && !vbd->disconnecting && wanted->queue < STATE_MAX_QUEUES &&
-           !vbd->queues[wanted->queue].queue && wanted->abi < BLKIF_ABIS &&
-           wanted->ring_order <= RING_ORDER_MAX;
+    return vbd->store && !vbd->closing && !vbd->finishing && !vbd->disconnecting &&
+           wanted->queue < STATE_MAX_QUEUES && !vbd->queues[wanted->queue].queue &&
+           wanted->abi < BLKIF_ABIS && wanted->ring_order <= RING_ORDER_MAX;
 }
 
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wanted, int *fds)
@@ -315,12 +327,24 @@ bool vbd_trim(struct vbd *vbd)
     return any;
 }
 
+void vbd_finish(struct vbd *vbd)
+{
+    if (vbd->closing || vbd->disconnecting)
+        return;
+    vbd->finishing = true;
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        if (vbd->queues[i].queue)
+            queue_finish_all(vbd->queues[i].queue);
+    disconnect_when_idle(vbd);
+}
+
 void vbd_disconnect(struct vbd *vbd)
 {
     const struct worker_message disconnected = worker_message(WORKER_DISCONNECTED, vbd->number);
 
     if (vbd->closing)
         return;
+    vbd->finishing = false;
     release_rings(vbd);
     worker_send(vbd->worker, &disconnected);
     vbd->disconnecting = true;
@@ -330,6 +354,7 @@ void vbd_disconnect(struct vbd *vbd)
 
 void vbd_close(struct vbd *vbd)
 {
+    vbd->finishing = false;
     release_rings(vbd);
     vbd->closing = true;
     if (vbd_in_flight(vbd) == 0)

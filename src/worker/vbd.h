@@ -32,6 +32,9 @@ bool vbd_trim(struct vbd *vbd);
 /* The vbd after this one, in no particular order; NULL: it is the last. */
 struct vbd *vbd_next(const struct vbd *vbd);
 
+/* WORKER_FINISH: serves what the rings hold until nothing is left, then disconnects. */
+void vbd_finish(struct vbd *vbd);
+
 /* WORKER_DISCONNECT: gives ring and event channel back at once, answers; answers again when the
  * last I/O is over. */
 void vbd_disconnect(struct vbd *vbd);

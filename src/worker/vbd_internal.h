@@ -37,6 +37,7 @@ struct vbd {
     struct vbd_queue queues[STATE_MAX_QUEUES];
     struct loop_timer flush_timer;
     struct log_limit log_limit;
+    bool finishing;     /* to be disconnected when the rings are empty */
     bool disconnecting; /* DRAINED is owed */
     bool closing;       /* STORE_CLOSED is owed */
 };

@@ -153,6 +153,10 @@ static void handle_message(struct worker *worker, const struct worker_message *m
         if (vbd)
             vbd_connect_queue(vbd, &message->u.connect_queue, fds);
         return;
+    case WORKER_FINISH:
+        if (vbd)
+            vbd_finish(vbd);
+        return;
     case WORKER_DISCONNECT:
         if (vbd)
             vbd_disconnect(vbd);

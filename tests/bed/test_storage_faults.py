@@ -164,5 +164,27 @@ def slow_storage(t, engine):
     front.free()
 
 
+@cases.over("a-detached-disk-answers-what-it-was-asked", "uring", "aio")
+def detached_disk_answers(t, engine):
+    """Linux goes to Closed with requests in flight and waits for their answers; without them it never lets go."""
+    disk, faults, front = faulty_disk(t, engine)
+    faults.hold("write")
+    pages = [front.page(bytes([i + 1]) * PAGE, readonly=True) for i in range(24)]
+    for i, page in enumerate(pages[:16]):
+        front.put(WRITE, i * 16, [(page.ref, 0, 7)])
+    front.push()
+    t.bed.wait_for(lambda: faults.seen("write") == 16, "the writes at the storage")
+    disk.vbd.force_close()
+    disk.vbd.set_front_state(6)
+    for i, page in enumerate(pages[16:], 16):  # and these are still in the ring when it says so
+        front.put(WRITE, i * 16, [(page.ref, 0, 7)])
+    front.push()
+    faults.release("write")
+    assert set(front.take_all().values()) == {OKAY}
+    disk.vbd.wait_backend(6, timeout=10)
+    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the guest's pages to be given back")
+    front.free()
+
+
 if __name__ == "__main__":
     cases.main()
