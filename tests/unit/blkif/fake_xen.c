@@ -3,8 +3,10 @@
 #include "fake_xen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <xen/grant_table.h>
 
@@ -16,12 +18,30 @@ struct fake_gnttab fake_gnttab;
 unsigned fake_evtchns_open;
 unsigned fake_notifies;
 
+#define ALL_PAGES ((size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE)
+
+/* The pages are a file's, so that any of them can be mapped anew at any place. */
+static int pages_fd = -1;
+
 void fake_xen_reset(void)
 {
-    free(fake_gnttab.pages);
+    if (pages_fd < 0) {
+        const int fd = memfd_create("granted", MFD_CLOEXEC);
+
+        /* Out of the way of descriptors that a program wants at a certain number. */
+        pages_fd = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+        (void)close(fd);
+    } else {
+        (void)munmap(fake_gnttab.pages, ALL_PAGES);
+        if (ftruncate(pages_fd, 0) < 0)
+            abort();
+    }
+    if (ftruncate(pages_fd, (off_t)ALL_PAGES) < 0)
+        abort();
     fake_gnttab = (struct fake_gnttab){
-        .pages = aligned_alloc(GNTTAB_PAGE_SIZE, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE)};
-    memset(fake_gnttab.pages, 0, (size_t)FAKE_PAGES * GNTTAB_PAGE_SIZE);
+        .pages = mmap(NULL, ALL_PAGES, PROT_READ | PROT_WRITE, MAP_SHARED, pages_fd, 0)};
+    if (fake_gnttab.pages == MAP_FAILED)
+        abort();
     fake_evtchns_open = 0;
     fake_notifies = 0;
 }
@@ -52,18 +72,27 @@ int gnttab_map(struct gnttab *gnttab, uint32_t domid, const uint32_t *refs, unsi
     if (fake_gnttab.map_error)
         return fake_gnttab.map_error;
     for (unsigned i = 0; i < count; i++)
-        if (refs[i] != refs[0] + i || refs[i] >= FAKE_PAGES)
+        if (refs[i] >= FAKE_PAGES || fake_gnttab.read_only[refs[i]])
             return -EINVAL;
+    uint8_t *address =
+        mmap(NULL, (size_t)count * GNTTAB_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    for (unsigned i = 0; i < count; i++)
+        if (mmap(address + (size_t)i * GNTTAB_PAGE_SIZE, GNTTAB_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_FIXED, pages_fd, (off_t)refs[i] * GNTTAB_PAGE_SIZE) == MAP_FAILED)
+            abort();
     fake_gnttab.mapped += count;
-    *out = fake_gnttab.pages[refs[0]];
+    *out = address;
     return 0;
 }
 
 void gnttab_unmap(struct gnttab *gnttab, void *address, unsigned count)
 {
     (void)gnttab;
-    if (address)
-        fake_gnttab.mapped -= count;
+    if (!address)
+        return;
+    (void)munmap(address, (size_t)count * GNTTAB_PAGE_SIZE);
+    fake_gnttab.mapped -= count;
 }
 
 static void copy_piece(struct gnttab_piece *piece)

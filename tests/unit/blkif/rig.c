@@ -107,6 +107,7 @@ void rig_connect(struct rig *rig, unsigned index)
         .max_segments = rig->options.max_segments ? rig->options.max_segments : MAX_SEGMENTS,
         .max_indirect_segments = rig->options.max_indirect_segments,
         .discard = rig->options.discard,
+        .persistent = rig->options.persistent,
     };
 
     assert_int_equal(queue_connect(&params, &rig->queue[index]), 0);
@@ -136,6 +137,10 @@ struct rig *rig_create(const struct rig_options *options)
     assert_int_equal(overlap_table_create(&rig->overlaps), 0);
     assert_int_equal(buffer_pool_create((uint64_t)buffers * BUFFER_BYTES, &rig->turn.buffers), 0);
     assert_int_equal(guest_memory_create(fake_gnttab_handle(), DOMID, &rig->turn.memory), 0);
+    rig->turn.gnttab = fake_gnttab_handle();
+    rig->turn.domid = DOMID;
+    rig->turn.budget = &rig->budget;
+    rig->budget.limit = options->grant_budget;
     rig_connect(rig, 0);
     return rig;
 }
@@ -153,6 +158,8 @@ void rig_destroy(struct rig *rig)
         free(rig->front[i].pages);
     }
     assert_int_equal(fake_evtchns_open, 0);
+    assert_int_equal(fake_gnttab.mapped, 0);
+    assert_int_equal(rig->budget.used, 0);
     guest_memory_destroy(rig->turn.memory);
     buffer_pool_destroy(rig->turn.buffers);
     overlap_table_destroy(rig->overlaps);

@@ -40,6 +40,8 @@ struct rig_options {
     uint32_t max_indirect_segments;
     uint32_t sector_size; /* 0: 512 */
     bool discard, discard_secure, read_only;
+    bool persistent;
+    uint32_t grant_budget; /* pages that may stay mapped */
 };
 
 struct rig {
@@ -47,6 +49,7 @@ struct rig {
     struct turn turn;
     struct slab slab;
     struct overlap_table *overlaps;
+    struct grant_budget budget;
     struct fake_store store;
     struct front front[RIG_QUEUES];
     struct queue *queue[RIG_QUEUES];

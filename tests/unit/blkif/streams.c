@@ -39,8 +39,12 @@ void stream_release(struct stream *stream, struct stream_request *request)
 
 static uint32_t take_page(struct stream *stream, struct stream_request *request)
 {
-    /* Any of them, so that neighbours are rare. */
-    const uint64_t which = stream_random(stream, stream->free_pages);
+    /* Any of them, so that neighbours are rare; where they stay mapped, as frontends do, those that
+     * were used last. */
+    const unsigned often = 300, count = stream->free_pages;
+    const uint64_t which = stream->rig->options.persistent && count > often
+                               ? count - 1 - stream_random(stream, often)
+                               : stream_random(stream, count);
     const uint16_t page = stream->free_page[which];
 
     stream->free_page[which] = stream->free_page[--stream->free_pages];
@@ -86,6 +90,11 @@ static void choose_place(struct stream *stream, struct stream_request *request)
 
     request->sector =
         part * request->queue + stream_random(stream, room / units(stream) + 1) * units(stream);
+    /* Often a neighbour of the one before, as from guests that read or write on and on. */
+    if (stream->last[request->queue].operation == request->operation &&
+        stream->last[request->queue].end + request->sectors <= part * (request->queue + 1U) &&
+        stream_chance(stream, 2))
+        request->sector = stream->last[request->queue].end;
 }
 
 static bool has_data_in(const struct stream_request *request)
@@ -155,9 +164,11 @@ static bool do_not_grant(struct stream *stream, struct stream_request *request,
 static bool grant_to_be_read_only(struct stream *stream, struct stream_request *request,
                                   struct slab_segment *segment)
 {
-    (void)stream;
+    /* A grant that stays mapped stays as it is. */
+    if (stream->rig->options.persistent || request->operation != BLKIF_OP_READ)
+        return false;
     fake_gnttab.read_only[segment->gref] = true;
-    return request->operation == BLKIF_OP_READ;
+    return true;
 }
 
 static bool do_not_grant_the_list(struct stream *stream, struct stream_request *request,
@@ -282,6 +293,8 @@ static bool put_data(struct stream *stream, struct stream_request *request, bool
     if (indirect)
         request->list_page = take_page(stream, request);
     choose_place(stream, request);
+    stream->last[request->queue].operation = request->operation;
+    stream->last[request->queue].end = request->sector + request->sectors;
     if (stream_chance(stream, 8) && !spoil(stream, request))
         return false;
     if (options->read_only && has_data_in(request))
@@ -377,6 +390,8 @@ static bool put_any(struct stream *stream, struct stream_request *request)
 
     if (kind < 80) {
         request->operation = kind < 40 ? BLKIF_OP_READ : BLKIF_OP_WRITE;
+        if (stream_chance(stream, 2) && stream->last[request->queue].operation <= BLKIF_OP_WRITE)
+            request->operation = stream->last[request->queue].operation;
         return stream_chance(stream, 30) ? put_wrong_count(stream, request)
                                          : put_data(stream, request, indirect);
     }

@@ -35,6 +35,10 @@ struct stream {
     uint64_t random;
     struct rig *rig;
     struct disk_model model;
+    struct {
+        uint8_t operation;
+        uint64_t end;   /* sector behind it */
+    } last[RIG_QUEUES]; /* what was put last: a neighbour may follow */
     unsigned queues;
     unsigned busy;
     unsigned issued, answered;

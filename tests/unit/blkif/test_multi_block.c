@@ -234,6 +234,9 @@ static void every_slot_of_an_answer_names_its_entry(void **state)
     fake_store_finish(&rig->store, 1, 0);
     fake_store_finish(&rig->store, 0, 0);
     (void)rig_settle(rig);
+    for (uint32_t tag = 0; tag < 3; tag++)
+        assert_ptr_equal(slab_at(&rig->slab, rig->queue[0]->journal.entries[tag].extent),
+                         rig->queue[0]->requests[tag].segments);
     const uint16_t first = queue->publishing[25], second = queue->publishing[(25 + 10) % 32],
                    third = queue->publishing[(25 + 13) % 32];
 

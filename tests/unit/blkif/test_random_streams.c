@@ -64,6 +64,10 @@ static struct rig_options choose_options(void)
         .read_only = stream_chance(&stream, 8),
     };
 
+    if (stream_chance(&stream, 3)) {
+        options.persistent = true;
+        options.grant_budget = 16 + (uint32_t)stream_random(&stream, 1200);
+    }
     if (stream_chance(&stream, 2))
         options.max_requests = 1 + (uint32_t)stream_random(&stream, 32);
     /* Few, but the largest request must fit. */
@@ -175,16 +179,18 @@ static void take_answers(unsigned queue)
     }
 }
 
-/* The request whose I/O this is; only to know what its answer must be when the I/O fails. */
+/* The request whose I/O this is, to know what its answer must be when the I/O fails; NULL for the
+ * I/O of several, which are then carried out one by one. */
 static struct stream_request *request_of_io(const struct io *io)
 {
-    const struct request *request =
-        (const struct request *)((const char *)io - offsetof(struct request, io));
+    for (unsigned n = 0; n < stream.queues; n++) {
+        const struct queue *queue = stream.rig->queue[n];
 
-    for (unsigned queue = 0; queue < stream.queues; queue++)
-        if (request->queue == stream.rig->queue[queue])
-            return &stream.request[queue][request->entry->id % FRONT_IDS];
-    wrong(NULL, "I/O of no queue", 0);
+        for (uint32_t tag = 0; tag < queue->journal.capacity; tag++)
+            if (&queue->requests[tag].io == io)
+                return &stream.request[n][queue->requests[tag].entry->id % FRONT_IDS];
+    }
+    return NULL;
 }
 
 static void finish_one(void)
@@ -199,8 +205,10 @@ static void finish_one(void)
 
     if (result && io->operation == IO_DISCARD && stream_chance(&stream, 2))
         result = -ENOTSUP;
-    if (result && io->operation != IO_FLUSH)
-        request_of_io(io)->status = result == -ENOTSUP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
+    struct stream_request *request = request_of_io(io);
+
+    if (result && request && io->operation != IO_FLUSH)
+        request->status = result == -ENOTSUP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
     fake_store_finish(store, index, result);
     stream.rig->turn.freed = true; /* as the worker says after it reaped */
 }
@@ -246,6 +254,8 @@ static void step(bool more)
     finish_one();
     if (!more || stream_chance(&stream, 8))
         retry_flushes();
+    for (unsigned queue = 0; queue < stream.queues && stream_chance(&stream, 50); queue++)
+        (void)queue_trim(stream.rig->queue[queue]);
 }
 
 /* With nothing under way nothing is held, and the disk is what was answered. */
