@@ -18,9 +18,15 @@ struct xenstore {
     xs_transaction_t transaction; /* of the body that is running, else XBT_NULL */
 };
 
-/* libxenstore says what went wrong in errno; a failure must never look like success. */
+/*
+ * libxenstore says what went wrong in errno; a failure must never look like success. EINVAL is what
+ * it gives for a request that was under way when xenstored ended, which must not look like an
+ * answer; xenstored's own is for malformed paths, which we don't make.
+ */
 static int last_error(void)
 {
+    if (errno == EINVAL || errno == EBADF)
+        return -EPIPE;
     return errno > 0 ? -errno : -EIO;
 }
 

@@ -182,6 +182,22 @@ def xenstored_dies_under_a_guest(t):
 
 
 @cases.add
+def xenstored_dies_while_it_is_asked(t):
+    """What can't be read is not gone."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    disk.daemon.process.send_signal(signal.SIGSTOP)
+    disk.vbd.set_front_state(CONNECTED)
+    t.bed.xenstored.send_signal(signal.SIGSTOP)
+    disk.daemon.process.send_signal(signal.SIGCONT)
+    time.sleep(0.3)  # the daemon has the news, and waits for an answer
+    t.bed.stop(t.bed.xenstored, signal.SIGKILL)
+    t.bed.wait_for(lambda: "xenstored is lost" in log_of(disk.daemon), "the loss to be noticed")
+    serves(disk, front)
+    assert disk.daemon.stop() is None
+
+
+@cases.add
 def configuration_is_reloaded_on_sighup(t):
     daemon = t.blkbackd(max_ring_page_order=2)
     with open(daemon.config, encoding="ascii") as f:

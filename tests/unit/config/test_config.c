@@ -298,7 +298,7 @@ static void every_file_of_disks_d_is_checked(void **state)
     assert_null(strstr(text, "c.conf~"));
     free(text);
     test_folder_remove(config.disks_dir);
-    out = fopen("/dev/null", "w");
+    out = fopen("/dev/null", "we");
     assert_non_null(out);
     assert_int_equal(config_check_disks(&config, out, &wrong), 0); /* no such folder: no files */
     (void)fclose(out);
