@@ -235,6 +235,27 @@ static void what_one_leaves_over_is_used_at_once(void **state)
     }
 }
 
+/* The one that was refused first is looked at first, too early: it must be told again. */
+static void one_that_is_looked_at_before_the_claimant_is_told_again(void **state)
+{
+    struct rig *rig = rig_create(&tight);
+    (void)state;
+
+    rig_connect(rig, 1);
+    put(rig, 0, 112, 1); /* 7 */
+    (void)rig_settle(rig);
+    put(rig, 0, 48, 2); /* 3: over its share, and too little would be left for the other */
+    (void)rig_settle(rig);
+    put(rig, 1, 160, 1); /* 10 */
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 1);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->store.held_count, 2);
+    assert_int_equal(buffer_pool_free(rig->turn.buffers), 3);
+    rig_destroy(rig);
+}
+
 /* One that waits for its own I/O must not make the others wait for it too: it may be slow. */
 static void one_that_has_buffers_holds_up_nobody_with_its_next_request(void **state)
 {
@@ -273,6 +294,7 @@ int main(void)
         cmocka_unit_test(one_that_waits_and_goes_away_lets_the_others_on),
         cmocka_unit_test(one_that_waits_and_is_held_lets_the_others_on),
         cmocka_unit_test(what_one_leaves_over_is_used_at_once),
+        cmocka_unit_test(one_that_is_looked_at_before_the_claimant_is_told_again),
         cmocka_unit_test(one_that_has_buffers_holds_up_nobody_with_its_next_request),
         cmocka_unit_test(no_buffer_is_taken_that_is_not_needed),
     };

@@ -254,7 +254,7 @@ static void step(bool more)
     finish_one();
     if (!more || stream_chance(&stream, 8))
         retry_flushes();
-    for (unsigned queue = 0; queue < stream.queues && stream_chance(&stream, 50); queue++)
+    for (unsigned queue = 0; queue < stream.queues && stream_chance(&stream, 20); queue++)
         (void)queue_trim(stream.rig->queue[queue]);
 }
 
@@ -268,6 +268,8 @@ static void check_rest(void)
     for (unsigned queue = 0; queue < stream.queues; queue++) {
         if (rig->queue[queue]->journal.free_count != rig->queue[queue]->journal.capacity)
             wrong(NULL, "entries in use", queue);
+        if (queue_in_flight(rig->queue[queue]))
+            wrong(NULL, "I/O in flight", queue_in_flight(rig->queue[queue]));
         if (rig->front[queue].rsp_cons != rig->front[queue].req_prod)
             wrong(NULL, "slots are out of step", queue);
     }
