@@ -114,27 +114,34 @@ static int parse_ring_refs(const struct frontend_ring *ring, bool sized, uint32_
 }
 
 /* What two rings share would be served twice at once. */
-static int check_rings_differ(const struct negotiated *settled, char why[NEGOTIATE_WHY_MAX])
+static int check_pair(const struct negotiated *settled, uint32_t m, uint32_t n,
+                      char why[NEGOTIATE_WHY_MAX])
 {
+    const struct connection_queue *a = &settled->queues[m];
+    const struct connection_queue *b = &settled->queues[n];
     uint32_t pages = UINT32_C(1) << settled->ring_order;
 
-    for (uint32_t n = 1; n < settled->queue_count; n++) {
-        for (uint32_t m = 0; m < n; m++) {
-            const struct connection_queue *a = &settled->queues[m];
-            const struct connection_queue *b = &settled->queues[n];
-            if (a->remote_port == b->remote_port) {
-                return refuse(why, "queue-%u and queue-%u have the same event channel %u", m, n,
-                              a->remote_port);
-            }
-            for (uint32_t i = 0; i < pages * pages; i++) {
-                if (a->ring_refs[i / pages] == b->ring_refs[i % pages]) {
-                    return refuse(why, "queue-%u and queue-%u have the same grant %u", m, n,
-                                  a->ring_refs[i / pages]);
-                }
-            }
+    if (a->remote_port == b->remote_port) {
+        return refuse(why, "queue-%u and queue-%u have the same event channel %u", m, n,
+                      a->remote_port);
+    }
+    for (uint32_t i = 0; i < pages * pages; i++) {
+        if (a->ring_refs[i / pages] == b->ring_refs[i % pages]) {
+            return refuse(why, "queue-%u and queue-%u have the same grant %u", m, n,
+                          a->ring_refs[i / pages]);
         }
     }
     return 0;
+}
+
+static int check_rings_differ(const struct negotiated *settled, char why[NEGOTIATE_WHY_MAX])
+{
+    int error = 0;
+
+    for (uint32_t n = 1; n < settled->queue_count; n++)
+        for (uint32_t m = 0; m < n && error == 0; m++)
+            error = check_pair(settled, m, n, why);
+    return error;
 }
 
 static int parse_rings(const struct frontend_nodes *nodes, char why[NEGOTIATE_WHY_MAX],

@@ -328,3 +328,33 @@ void rig_expect_none(struct rig *rig)
 {
     assert_int_equal(shared_of(&rig->front[0])->rsp_prod, rig->front[0].rsp_cons);
 }
+
+void rig_run(struct rig *rig)
+{
+    front_push(&rig->front[0]);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+}
+
+void rig_run_to_the_end(struct rig *rig)
+{
+    rig_run(rig);
+    while (rig->store.held_count) {
+        fake_store_finish_all(&rig->store);
+        (void)rig_settle(rig);
+    }
+}
+
+/* Every answer of a ring that is at rest was taken, and producer and consumer agree about slots. */
+void rig_expect_rest(struct rig *rig)
+{
+    const struct front *front = &rig->front[0];
+    const struct slab_queue *queue = &rig->slab.header->queues[0];
+
+    rig_expect_none(rig);
+    assert_int_equal(front->rsp_cons, front->req_prod);
+    assert_int_equal((uint32_t)queue->rsp_prod, front->req_prod);
+    assert_int_equal((uint32_t)queue->req_cons, front->req_prod);
+    assert_int_equal(queue->in_flight, 0);
+    assert_int_equal(rig->broken, 0);
+}

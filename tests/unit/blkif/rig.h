@@ -120,4 +120,13 @@ unsigned rig_settle(struct rig *rig);
 void rig_expect(struct rig *rig, uint64_t id, uint8_t operation, int16_t status);
 void rig_expect_none(struct rig *rig);
 
+/* Pushes what was put on the first ring, and lets everything happen that needs no completion. */
+void rig_run(struct rig *rig);
+
+/* The same, and completes all I/O, well, until there is none. */
+void rig_run_to_the_end(struct rig *rig);
+
+/* Every answer of a ring that is at rest was taken, and producer and consumer agree about slots. */
+void rig_expect_rest(struct rig *rig);
+
 #endif

@@ -37,29 +37,13 @@ static void put(struct rig *rig, struct rig_indirect request)
     front_put_indirect(&rig->front[0], &request);
 }
 
-static void run(struct rig *rig)
-{
-    front_push(&rig->front[0]);
-    rig_event(rig, 0);
-    (void)rig_settle(rig);
-}
-
-static void run_to_the_end(struct rig *rig)
-{
-    run(rig);
-    while (rig->store.held_count) {
-        fake_store_finish_all(&rig->store);
-        (void)rig_settle(rig);
-    }
-}
-
 /* One request alone is answered so, and nothing reaches the store unless it is OKAY. */
 static void expect_alone(struct rig *rig, struct rig_indirect request, int16_t status)
 {
     const unsigned before = rig->store.trace_length;
 
     put(rig, request);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, request.id, request.operation, status);
     rig_expect_none(rig);
     assert_int_equal(rig->store.trace_length - before, status == BLKIF_RSP_OKAY ? 2 : 0);
@@ -152,7 +136,7 @@ static void its_limit_is_its_own(void **state)
     direct.id = 3;
     direct.gref = READ_PAGES;
     front_put(&rig->front[0], &direct);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     rig_destroy(rig);
 }
@@ -171,7 +155,7 @@ static void a_page_that_is_not_granted_fails_its_own_request_only(void **state)
             put(rig, request);
         }
         fake_gnttab.fail_next = whole_call;
-        run_to_the_end(rig);
+        rig_run_to_the_end(rig);
         rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_ERROR);
         for (uint64_t id = 0; id < 5; id++)
             if (id != 2)
@@ -188,7 +172,7 @@ static void the_pages_of_a_pass_are_copied_in_one_call(void **state)
 
     for (uint64_t id = 0; id < 32; id++)
         put(rig, indirect(BLKIF_OP_READ, id, 12));
-    run(rig);
+    rig_run(rig);
     assert_int_equal(fake_gnttab.calls, 1);
     assert_int_equal(rig->store.held_count, 32);
     rig_destroy(rig);
@@ -204,7 +188,7 @@ static void more_pages_than_a_call_takes(void **state)
     for (uint64_t id = 0; id < 1024; id++)
         put(rig, indirect(BLKIF_OP_READ, id, 1));
     rig->store.at_once = true;
-    run(rig);
+    rig_run(rig);
     for (unsigned i = 0; i < 1024; i++) {
         struct rig_response response;
 
@@ -222,7 +206,7 @@ static void a_list_that_changes_after_it_was_copied_changes_nothing(void **state
 
     memset(rig->store.disk, 0x77, 100 * GNTTAB_PAGE_SIZE);
     put(rig, indirect(BLKIF_OP_READ, 1, 100));
-    run(rig);
+    rig_run(rig);
     for (unsigned i = 0; i < 100; i++) {
         const struct slab_segment evil = {.gref = 700 + i, .first_sector = 200, .last_sector = 255};
 
@@ -333,7 +317,7 @@ static void one_page_for_several_lists_and_as_data(void **state)
         request.page = request.gref = LISTS;
         put(rig, request);
     }
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     for (uint64_t id = 0; id < 4; id++)
         rig_expect(rig, id, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     rig_destroy(rig);
@@ -358,7 +342,7 @@ static void the_journal_keeps_the_order_of_the_ring(void **state)
                                                             .id = id,
                                                             .last_sector = 7});
     }
-    run(rig);
+    rig_run(rig);
     /* All write the same sectors: they are carried out one by one, in order. */
     for (uint64_t id = 0; id < 9; id++) {
         assert_int_equal(rig->store.held_count, 1);

@@ -38,36 +38,6 @@ static void put(struct rig *rig, struct rig_request request)
     front_put(&rig->front[0], &request);
 }
 
-static void run(struct rig *rig)
-{
-    front_push(&rig->front[0]);
-    rig_event(rig, 0);
-    (void)rig_settle(rig);
-}
-
-static void run_to_the_end(struct rig *rig)
-{
-    run(rig);
-    while (rig->store.held_count) {
-        fake_store_finish_all(&rig->store);
-        (void)rig_settle(rig);
-    }
-}
-
-/* Every answer of a ring that is at rest was taken, and producer and consumer agree about slots. */
-static void expect_rest(struct rig *rig)
-{
-    const struct front *front = &rig->front[0];
-    const struct slab_queue *queue = &rig->slab.header->queues[0];
-
-    rig_expect_none(rig);
-    assert_int_equal(front->rsp_cons, front->req_prod);
-    assert_int_equal((uint32_t)queue->rsp_prod, front->req_prod);
-    assert_int_equal((uint32_t)queue->req_cons, front->req_prod);
-    assert_int_equal(queue->in_flight, 0);
-    assert_int_equal(rig->broken, 0);
-}
-
 static void a_request_takes_the_slots_that_its_segments_need(void **state)
 {
     static const struct {
@@ -108,18 +78,18 @@ static void write_and_read_back(struct rig *rig, uint8_t segments)
 
     request.sector = 24;
     put(rig, request);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, segments, BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
-    expect_rest(rig);
+    rig_expect_rest(rig);
     assert_memory_equal(rig->store.disk + 24 * 512, fake_gnttab.pages[WRITE_PAGES], bytes);
     assert_int_equal(rig->store.disk[24 * 512 + bytes], 0);
 
     request = transfer(BLKIF_OP_READ, 1000U + segments, segments);
     request.sector = 24;
     put(rig, request);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, 1000U + segments, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
+    rig_expect_rest(rig);
     assert_memory_equal(fake_gnttab.pages[READ_PAGES], fake_gnttab.pages[WRITE_PAGES], bytes);
     assert_int_equal(fake_gnttab.pages[READ_PAGES + segments][0], 0);
 }
@@ -155,7 +125,7 @@ static void each_segment_is_taken_from_its_own_place(void **state)
                                         .last_sector = (uint8_t)(i % 8)};
     request.list = list;
     put(rig, request);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, 1, BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
     for (unsigned i = 0; i < 255; i++)
         assert_memory_equal(rig->store.disk + (size_t)i * 512,
@@ -197,7 +167,7 @@ static void answers_advance_by_the_slots_of_their_request_in_any_order(void **st
 
             for (unsigned i = 0; i < 3; i++)
                 put(rig, transfer(BLKIF_OP_READ, 10 + i, counts[i]));
-            run(rig);
+            rig_run(rig);
             for (unsigned i = 0; i < 3; i++)
                 io[i] = rig->store.held[i];
             for (unsigned n = 0; n < 3; n++) {
@@ -214,7 +184,7 @@ static void answers_advance_by_the_slots_of_their_request_in_any_order(void **st
             (void)rig_settle(rig);
             for (unsigned n = 0; together && n < 3; n++)
                 rig_expect(rig, 10U + orders[order][n], BLKIF_OP_READ, BLKIF_RSP_OKAY);
-            expect_rest(rig);
+            rig_expect_rest(rig);
             rig_destroy(rig);
         }
 }
@@ -229,7 +199,7 @@ static void every_slot_of_an_answer_names_its_entry(void **state)
     put(rig, transfer(BLKIF_OP_READ, 1, 11));
     put(rig, transfer(BLKIF_OP_READ, 2, 128));
     put(rig, transfer(BLKIF_OP_READ, 3, 26));
-    run(rig);
+    rig_run(rig);
     fake_store_finish(&rig->store, 1, 0);
     fake_store_finish(&rig->store, 1, 0);
     fake_store_finish(&rig->store, 0, 0);
@@ -281,10 +251,10 @@ static void a_request_that_comes_in_pieces_waits_for_the_rest(void **state)
             (void)rig_settle(rig);
             assert_string_equal(rig->store.trace, "rR");
         }
-        run_to_the_end(rig);
+        rig_run_to_the_end(rig);
         rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
         assert_false(front_take(&rig->front[0], &response));
-        expect_rest(rig);
+        rig_expect_rest(rig);
         rig_destroy(rig);
     }
 }
@@ -320,9 +290,9 @@ static void an_incomplete_request_behind_a_full_journal(void **state)
     (void)rig_settle(rig);
     rig_expect(rig, 1, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     rig_expect_none(rig);
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
+    rig_expect_rest(rig);
     rig_destroy(rig);
 }
 
@@ -340,10 +310,10 @@ static void a_guest_that_changes_an_incomplete_request_gets_what_it_says_last(vo
     front->req_prod = 0;
     put(rig, transfer(BLKIF_OP_READ, 2, 12));
     put(rig, transfer(BLKIF_OP_READ, 3, 1));
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
+    rig_expect_rest(rig);
     rig_destroy(rig);
 }
 
@@ -355,7 +325,7 @@ static void the_answer_lies_in_the_first_slot_that_it_frees(void **state)
 
     put(rig, transfer(BLKIF_OP_READ, 0x1122334455667788, 40));
     put(rig, transfer(BLKIF_OP_READ, 9, 1));
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     const uint8_t *slot = front->pages + BLKIF_RING_HEADER_BYTES + (size_t)30 * front->slot_bytes;
     const uint8_t *next = front->pages + BLKIF_RING_HEADER_BYTES + (size_t)2 * front->slot_bytes;
     const uint64_t id = 0x1122334455667788, second = 9;
@@ -363,62 +333,6 @@ static void the_answer_lies_in_the_first_slot_that_it_frees(void **state)
     assert_memory_equal(slot, &id, sizeof(id));
     assert_int_equal(slot[8], BLKIF_OP_READ);
     assert_memory_equal(next, &second, sizeof(second));
-    rig_destroy(rig);
-}
-
-/* Refused with as many slots as it claims, so that what follows is still found. */
-static void too_many_segments_are_refused_with_all_their_slots(void **state)
-{
-    (void)state;
-    for (unsigned most = 12; most < 255; most += 27)
-        for (unsigned claimed = most + 1; claimed <= 255; claimed += 31) {
-            struct rig *rig = rig_create(&(struct rig_options){.max_segments = most, .order = 1});
-            const uint8_t operation = claimed % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE_BARRIER;
-
-            put(rig, transfer(operation, 1, (uint8_t)claimed));
-            put(rig, transfer(BLKIF_OP_READ, 2, (uint8_t)most));
-            run_to_the_end(rig);
-            rig_expect(rig, 1, operation, BLKIF_RSP_ERROR);
-            rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-            assert_string_equal(rig->store.trace, "rR");
-            expect_rest(rig);
-            rig_destroy(rig);
-        }
-}
-
-static void where_it_is_not_spoken_a_large_count_is_one_slot(void **state)
-{
-    struct rig *rig = rig_create(&(struct rig_options){0});
-    (void)state;
-
-    put(rig, transfer(BLKIF_OP_READ, 1, 255));
-    put(rig, transfer(BLKIF_OP_WRITE, 2, 12));
-    put(rig, transfer(BLKIF_OP_READ, 3, 11));
-    run_to_the_end(rig);
-    rig_expect(rig, 1, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    rig_expect(rig, 2, BLKIF_OP_WRITE, BLKIF_RSP_ERROR);
-    rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
-    rig_destroy(rig);
-}
-
-/* The 14th segment of a block would end in the next slot. */
-static void x86_32_has_24_segments_at_most(void **state)
-{
-    struct rig *rig =
-        rig_create(&(struct rig_options){.abi = BLKIF_ABI_X86_32, .max_segments = 255});
-    (void)state;
-
-    put(rig, transfer(BLKIF_OP_READ, 1, 25));
-    put(rig, transfer(BLKIF_OP_READ, 2, 24));
-    put(rig, transfer(BLKIF_OP_READ, 3, 255));
-    put(rig, transfer(BLKIF_OP_READ, 4, 1));
-    run_to_the_end(rig);
-    rig_expect(rig, 1, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    rig_expect(rig, 2, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    rig_expect(rig, 4, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
     rig_destroy(rig);
 }
 
@@ -431,97 +345,13 @@ static void a_barrier_may_span_slots(void **state)
     put(rig, transfer(BLKIF_OP_READ, 1, 1));
     put(rig, transfer(BLKIF_OP_WRITE_BARRIER, 2, 200));
     put(rig, transfer(BLKIF_OP_READ, 3, 1));
-    run_to_the_end(rig);
+    rig_run_to_the_end(rig);
     assert_string_equal(rig->store.trace, "rRfFwWfFrR");
     for (uint64_t id = 1; id <= 3; id++)
         rig_expect(rig, id, id == 2 ? BLKIF_OP_WRITE_BARRIER : BLKIF_OP_READ, BLKIF_RSP_OKAY);
     assert_memory_equal(rig->store.disk, fake_gnttab.pages[WRITE_PAGES],
                         (size_t)200 * GNTTAB_PAGE_SIZE);
-    expect_rest(rig);
-    rig_destroy(rig);
-}
-
-/* Byte 1 of a flush may be anything, of a discard it is a flag; and so with operations that are
- * none. */
-static void other_operations_take_one_slot_whatever_byte_1_says(void **state)
-{
-    struct rig *rig = rig_create(&(struct rig_options){.max_segments = 255, .discard = true});
-    (void)state;
-
-    put(rig, transfer(BLKIF_OP_FLUSH_DISKCACHE, 1, 255));
-    put(rig, transfer(BLKIF_OP_FLUSH_DISKCACHE, 2, 12));
-    put(rig, (struct rig_request){
-                 .operation = BLKIF_OP_DISCARD, .segments = 254, .id = 3, .discard_sectors = 8});
-    put(rig, transfer(99, 4, 200));
-    put(rig, transfer(BLKIF_OP_READ, 5, 1));
-    run_to_the_end(rig);
-    rig_expect(rig, 4, 99, BLKIF_RSP_EOPNOTSUPP);
-    rig_expect(rig, 1, BLKIF_OP_FLUSH_DISKCACHE, BLKIF_RSP_OKAY);
-    rig_expect(rig, 2, BLKIF_OP_FLUSH_DISKCACHE, BLKIF_RSP_OKAY);
-    rig_expect(rig, 3, BLKIF_OP_DISCARD, BLKIF_RSP_OKAY);
-    rig_expect(rig, 5, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    assert_string_equal(rig->store.trace, "ffdrFFDR");
-    expect_rest(rig);
-    rig_destroy(rig);
-}
-
-/* One wrong count of slots, and everything behind it would be found at the wrong place. */
-static void every_error_takes_and_answers_all_slots(void **state)
-{
-    struct rig *rig = rig_create(&wide);
-    struct slab_segment list[255];
-    struct rig_request request;
-    (void)state;
-
-    for (unsigned i = 0; i < 255; i++)
-        list[i] = (struct slab_segment){.gref = READ_PAGES + i, .last_sector = 7};
-    put(rig, transfer(BLKIF_OP_READ, 1, 128));
-    request = transfer(BLKIF_OP_WRITE, 2, 40);
-    request.sector = UINT64_MAX - 3;
-    put(rig, request);
-    request = transfer(BLKIF_OP_READ, 3, 100);
-    list[99].gref = NOT_GRANTED;
-    request.list = list;
-    put(rig, request);
-    request = transfer(BLKIF_OP_WRITE, 4, 12);
-    request.gref = NOT_GRANTED;
-    put(rig, request);
-    run(rig);
-    rig_expect(rig, 2, BLKIF_OP_WRITE, BLKIF_RSP_ERROR);
-    rig_expect(rig, 4, BLKIF_OP_WRITE, BLKIF_RSP_ERROR);
-    assert_int_equal(rig->store.held_count, 2);
-    fake_store_finish(&rig->store, 0, -EIO);
-    fake_store_finish(&rig->store, 0, 0);
-    (void)rig_settle(rig);
-    rig_expect(rig, 1, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    assert_int_equal(rig->io_failed, 1);
-    list[99] = (struct slab_segment){.gref = 0, .first_sector = 3, .last_sector = 2};
-    request = transfer(BLKIF_OP_READ, 5, 255);
-    request.list = list;
-    put(rig, request);
-    put(rig, transfer(BLKIF_OP_READ, 6, 2));
-    run_to_the_end(rig);
-    rig_expect(rig, 5, BLKIF_OP_READ, BLKIF_RSP_ERROR);
-    rig_expect(rig, 6, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    expect_rest(rig);
-    rig_destroy(rig);
-}
-
-static void a_read_only_disk_refuses_large_writes(void **state)
-{
-    struct rig *rig = rig_create(&(struct rig_options){.max_segments = 255, .read_only = true});
-    (void)state;
-
-    put(rig, transfer(BLKIF_OP_WRITE, 1, 128));
-    put(rig, transfer(BLKIF_OP_WRITE_BARRIER, 2, 12));
-    put(rig, transfer(BLKIF_OP_READ, 3, 26));
-    run_to_the_end(rig);
-    rig_expect(rig, 1, BLKIF_OP_WRITE, BLKIF_RSP_ERROR);
-    rig_expect(rig, 2, BLKIF_OP_WRITE_BARRIER, BLKIF_RSP_ERROR);
-    rig_expect(rig, 3, BLKIF_OP_READ, BLKIF_RSP_OKAY);
-    assert_string_equal(rig->store.trace, "rR");
-    expect_rest(rig);
+    rig_expect_rest(rig);
     rig_destroy(rig);
 }
 
@@ -535,14 +365,14 @@ static void a_long_ring_full_of_large_requests(void **state)
     for (unsigned round = 0; round < 5; round++) {
         for (uint64_t id = 0; id < 1024 / 19; id++)
             put(rig, transfer(BLKIF_OP_READ, id, 255));
-        run_to_the_end(rig);
+        rig_run_to_the_end(rig);
         for (unsigned i = 0; i < 1024 / 19; i++) {
             struct rig_response response;
 
             assert_true(front_take(&rig->front[0], &response));
             assert_int_equal(response.status, BLKIF_RSP_OKAY);
         }
-        expect_rest(rig);
+        rig_expect_rest(rig);
     }
     rig_destroy(rig);
 }
@@ -561,13 +391,7 @@ int main(void)
         cmocka_unit_test(an_incomplete_request_behind_a_full_journal),
         cmocka_unit_test(a_guest_that_changes_an_incomplete_request_gets_what_it_says_last),
         cmocka_unit_test(the_answer_lies_in_the_first_slot_that_it_frees),
-        cmocka_unit_test(too_many_segments_are_refused_with_all_their_slots),
-        cmocka_unit_test(where_it_is_not_spoken_a_large_count_is_one_slot),
-        cmocka_unit_test(x86_32_has_24_segments_at_most),
         cmocka_unit_test(a_barrier_may_span_slots),
-        cmocka_unit_test(other_operations_take_one_slot_whatever_byte_1_says),
-        cmocka_unit_test(every_error_takes_and_answers_all_slots),
-        cmocka_unit_test(a_read_only_disk_refuses_large_writes),
         cmocka_unit_test(a_long_ring_full_of_large_requests),
     };
 
