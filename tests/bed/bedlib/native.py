@@ -13,7 +13,8 @@ class Segment(c.Structure):
 
 class Request(c.Structure):
     _fields_ = [("id", u64), ("sector", u64), ("nr_sectors", u64), ("op", u8), ("byte1", u8), ("handle", u16),
-                ("segments", u32), ("segment", c.POINTER(Segment))]
+                ("segments", u32), ("segment", c.POINTER(Segment)), ("slots", u32), ("indirect_refs", u32),
+                ("indirect_ref", u32 * 8)]
 
 
 class Response(c.Structure):
@@ -21,16 +22,19 @@ class Response(c.Structure):
 
 
 class Exercise(c.Structure):
-    _fields_ = [("model", c.POINTER(u8)), ("sectors", u64), ("seed", u64), ("requests", u32), ("depth", u32),
-                ("max_segments", u32), ("weight_read", u32), ("weight_write", u32), ("weight_flush", u32),
-                ("weight_barrier", u32), ("timeout_ms", u32), ("tolerate_errors", u32), ("alignment", u32),
-                ("reads", u32), ("writes", u32), ("flushes", u32), ("barriers", u32), ("errors", u32),
-                ("reordered", u32), ("bytes", u64), ("message", c.c_char * 256)]
+    _fields_ = [("model", c.POINTER(u8)), ("base", u64), ("sectors", u64), ("seed", u64), ("requests", u32),
+                ("depth", u32), ("max_segments", u32), ("max_indirect", u32), ("weight_read", u32),
+                ("weight_write", u32), ("weight_flush", u32), ("weight_barrier", u32), ("weight_discard", u32),
+                ("discard_unit", u32), ("discard_flag", u32), ("timeout_ms", u32), ("tolerate_errors", u32),
+                ("alignment", u32), ("pool", c.c_void_p), ("readonly", u32), ("shuffle", u32), ("reads", u32),
+                ("writes", u32), ("flushes", u32), ("barriers", u32), ("discards", u32), ("indirect", u32),
+                ("multi_block", u32), ("errors", u32), ("reordered", u32), ("bytes", u64),
+                ("message", c.c_char * 256)]
 
 
 class Bench(c.Structure):
     _fields_ = [("sectors", u64), ("seed", u64), ("write", u32), ("sequential", u32), ("size", u32), ("depth", u32),
-                ("max_segments", u32), ("milliseconds", u32), ("ios", u64), ("nanoseconds", u64), ("errors", u64),
+                ("max_segments", u32), ("milliseconds", u32), ("indirect", u32), ("ios", u64), ("nanoseconds", u64), ("errors", u64),
                 ("mean_us", c.c_double), ("p50_us", c.c_double), ("p99_us", c.c_double)]
 
 
@@ -61,9 +65,16 @@ _FUNCTIONS = {
     "front_put": (c.c_int, c.c_void_p, c.POINTER(Request)),
     "front_put_raw": (c.c_int, c.c_void_p, c.c_char_p, u32),
     "front_push": (c.c_int, c.c_void_p),
+    "front_push_slots": (c.c_int, c.c_void_p, u32),
+    "front_remember_slots": (c.c_int, c.c_void_p, u64, u32),
+    "front_slots_of": (u32, u32),
     "front_notify": (c.c_int, c.c_void_p),
     "front_take": (c.c_int, c.c_void_p, c.POINTER(Response)),
     "front_wait": (c.c_int, c.c_void_p, u32),
+    "front_pool_new": (c.c_void_p, u32, u32, u32, c.c_bool),
+    "front_pool_free": (c.c_int, c.c_void_p),
+    "front_pool_pages": (u32, c.c_void_p),
+    "front_pool_ref": (u32, c.c_void_p, u32, c.c_bool),
     "front_exercise": (c.c_int, c.c_void_p, c.POINTER(Exercise)),
     "front_bench": (c.c_int, c.c_void_p, c.POINTER(Bench)),
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <xen/io/blkif.h>
 #include <xen/xen.h>
@@ -16,6 +17,7 @@ struct io {
     uint32_t pending; /* requests not answered; 0: idle */
     uint64_t start;
     uint32_t *ref;
+    uint32_t *list; /* pages of segments, one for each indirect request */
 };
 
 struct run {
@@ -62,6 +64,17 @@ static uint64_t next_sector(struct run *r)
     return r->random % places * per_io;
 }
 
+static void make_indirect(const struct run *r, uint32_t ref, struct front_request *request)
+{
+    memcpy(bed_page(front_queue_domid(r->q), ref), request->segment,
+           request->segments * sizeof(request->segment[0]));
+    request->byte1 = request->op;
+    request->handle = (uint16_t)request->segments;
+    request->op = BLKIF_OP_INDIRECT;
+    request->indirect_refs = 1;
+    request->indirect_ref[0] = ref;
+}
+
 static void issue(struct run *r, uint32_t index, uint64_t when)
 {
     struct io *io = &r->ios[index];
@@ -82,7 +95,10 @@ static void issue(struct run *r, uint32_t index, uint64_t when)
 
         for (uint32_t i = 0; i < n; i++)
             segment[i] = (struct front_segment){.ref = io->ref[page + i], .first = 0, .last = 7};
-        front_put(r->q, &request);
+        if (r->b->indirect && n > FRONT_SEGMENTS_PER_REQUEST)
+            make_indirect(r, io->list[page / r->b->max_segments], &request);
+        if (front_put(r->q, &request))
+            r->b->errors++;
     }
 }
 
@@ -92,7 +108,7 @@ static void reap(struct run *r)
     uint64_t when = now();
     bool again = when < r->end, put = false;
 
-    while (front_take(r->q, &response)) {
+    while (front_take(r->q, &response) > 0) {
         struct io *io = &r->ios[response.id];
 
         r->b->errors += response.status != BLKIF_RSP_OKAY;
@@ -123,28 +139,42 @@ static double percentile(const struct run *r, double p)
     return 0;
 }
 
+static int grant_list(const struct run *r, uint32_t count, uint32_t **refs)
+{
+    int64_t ref = bed_grant(front_queue_domid(r->q), front_queue_backend(r->q), count, false);
+
+    *refs = calloc(count, sizeof(uint32_t));
+    if (!*refs || ref < 0)
+        return ref < 0 ? (int)ref : -ENOMEM;
+    for (uint32_t i = 0; i < count; i++)
+        (*refs)[i] = (uint32_t)ref + i;
+    return 0;
+}
+
 static int grant_pages(struct run *r)
 {
-    uint32_t domid = front_queue_domid(r->q);
+    int err = 0;
 
-    for (uint32_t i = 0; i < r->b->depth; i++) {
-        int64_t ref = bed_grant(domid, front_queue_backend(r->q), r->pages, false);
-
-        r->ios[i].ref = calloc(r->pages, sizeof(uint32_t));
-        if (!r->ios[i].ref || ref < 0)
-            return ref < 0 ? (int)ref : -ENOMEM;
-        for (uint32_t j = 0; j < r->pages; j++)
-            r->ios[i].ref[j] = (uint32_t)ref + j;
+    for (uint32_t i = 0; !err && i < r->b->depth; i++) {
+        err = grant_list(r, r->pages, &r->ios[i].ref);
+        if (!err)
+            err = grant_list(r, r->requests_per_io, &r->ios[i].list);
     }
-    return 0;
+    return err;
+}
+
+static void end_list(const struct run *r, uint32_t count, uint32_t *refs)
+{
+    for (uint32_t i = 0; refs && i < count; i++)
+        bed_grant_end(front_queue_domid(r->q), refs[i]);
+    free(refs);
 }
 
 static void end_grants(struct run *r)
 {
     for (uint32_t i = 0; i < r->b->depth; i++) {
-        for (uint32_t j = 0; r->ios[i].ref && j < r->pages; j++)
-            bed_grant_end(front_queue_domid(r->q), r->ios[i].ref[j]);
-        free(r->ios[i].ref);
+        end_list(r, r->pages, r->ios[i].ref);
+        end_list(r, r->requests_per_io, r->ios[i].list);
     }
 }
 
@@ -168,10 +198,11 @@ static int measure(struct run *r)
 int front_bench(struct front_queue *q, struct front_bench *b)
 {
     struct run *r;
+    uint32_t slots;
     int err;
 
-    if (b->size < HV_PAGE || b->size % HV_PAGE || !b->depth ||
-        b->sectors < b->size / FRONT_SECTOR || !b->max_segments)
+    if (b->max_segments > FRONT_MAX_SEGMENTS || b->size < HV_PAGE || b->size % HV_PAGE ||
+        !b->depth || b->sectors < b->size / FRONT_SECTOR || !b->max_segments)
         return -EINVAL;
     r = calloc(1, sizeof(*r));
     if (!r)
@@ -180,7 +211,8 @@ int front_bench(struct front_queue *q, struct front_bench *b)
     r->requests_per_io = (r->pages + b->max_segments - 1) / b->max_segments;
     r->ios = calloc(b->depth, sizeof(*r->ios));
     err = r->ios ? 0 : -ENOMEM;
-    if (!err && r->requests_per_io * b->depth > front_queue_slots(q))
+    slots = b->indirect ? 1 : front_slots_of(b->max_segments);
+    if (!err && r->requests_per_io * b->depth * slots > front_queue_slots(q))
         err = -ENOSPC;
     if (!err)
         err = grant_pages(r);

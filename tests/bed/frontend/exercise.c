@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Random requests at a given depth, with every byte that comes back compared with a model of the
  * disk. */
-#include "front.h"
-#include "hv.h"
+#include "exercise.h"
+#include "pool.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,37 +10,6 @@
 #include <string.h>
 #include <xen/io/blkif.h>
 #include <xen/xen.h>
-
-#define SECTORS_PER_PAGE (HV_PAGE / FRONT_SECTOR)
-#define POISON           0xa5u
-
-struct slot {
-    bool busy;
-    uint8_t op;
-    uint64_t id, sector;
-    uint32_t sectors, segments;
-    uint64_t order;
-    struct front_segment segment[FRONT_MAX_SEGMENTS];
-    uint32_t writable[FRONT_MAX_SEGMENTS],
-        readonly[FRONT_MAX_SEGMENTS]; /* two references to the same page */
-    uint8_t *page[FRONT_MAX_SEGMENTS];
-};
-
-struct run {
-    struct front_queue *q;
-    struct front_exercise *e;
-    struct slot *slots;
-    uint64_t random, issued, done, last_order;
-    uint32_t busy;
-};
-
-static uint64_t next_random(struct run *r)
-{
-    r->random ^= r->random << 13;
-    r->random ^= r->random >> 7;
-    r->random ^= r->random << 17;
-    return r->random;
-}
 
 static int complain(struct run *r, const char *what, const struct slot *s, uint64_t value)
 {
@@ -50,145 +19,6 @@ static int complain(struct run *r, const char *what, const struct slot *s, uint6
                  s ? s->op : 255u, s ? (unsigned long long)s->id : 0ull,
                  s ? (unsigned long long)s->sector : 0ull, s ? s->sectors : 0u);
     return -EIO;
-}
-
-static int grant_pages(struct run *r)
-{
-    uint32_t domid = front_queue_domid(r->q), backend = front_queue_backend(r->q);
-
-    for (uint32_t i = 0; i < r->e->depth; i++)
-        for (uint32_t j = 0; j < r->e->max_segments; j++) {
-            int64_t ref = bed_grant(domid, backend, 1, false);
-            int64_t alias = ref > 0 ? bed_grant_alias(domid, backend, (uint32_t)ref, true) : ref;
-
-            if (alias < 0)
-                return (int)alias;
-            r->slots[i].writable[j] = (uint32_t)ref;
-            r->slots[i].readonly[j] = (uint32_t)alias;
-            r->slots[i].page[j] = bed_page(domid, (uint32_t)ref);
-        }
-    return 0;
-}
-
-static int end_grants(struct run *r)
-{
-    uint32_t domid = front_queue_domid(r->q);
-    int mapped = 0;
-
-    for (uint32_t i = 0; i < r->e->depth; i++)
-        for (uint32_t j = 0; j < r->e->max_segments && r->slots[i].writable[j]; j++) {
-            mapped += bed_grant_end(domid, r->slots[i].readonly[j]);
-            mapped += bed_grant_end(domid, r->slots[i].writable[j]);
-        }
-    return mapped;
-}
-
-static uint8_t choose_op(struct run *r)
-{
-    const struct front_exercise *e = r->e;
-    uint32_t total = e->weight_read + e->weight_write + e->weight_flush + e->weight_barrier;
-    uint32_t x = (uint32_t)(next_random(r) % total);
-
-    if (x < e->weight_read)
-        return BLKIF_OP_READ;
-    x -= e->weight_read;
-    if (x < e->weight_write)
-        return BLKIF_OP_WRITE;
-    return x - e->weight_write < e->weight_flush ? BLKIF_OP_FLUSH_DISKCACHE
-                                                 : BLKIF_OP_WRITE_BARRIER;
-}
-
-/* Segments with random first and last sectors. */
-static void choose_extent(struct run *r, struct slot *s)
-{
-    uint32_t align = r->e->alignment, steps = SECTORS_PER_PAGE / align;
-
-    s->segments = 1 + (uint32_t)(next_random(r) % r->e->max_segments);
-    s->sectors = 0;
-    for (uint32_t i = 0; i < s->segments; i++) {
-        uint32_t first = (uint32_t)(next_random(r) % steps);
-        uint32_t last = first + (uint32_t)(next_random(r) % (steps - first));
-
-        if (next_random(r) % 4) { /* mostly whole pages */
-            first = 0;
-            last = steps - 1;
-        }
-        s->segment[i].first = (uint8_t)(first * align);
-        s->segment[i].last = (uint8_t)(last * align + align - 1);
-        s->segment[i].ref = s->op == BLKIF_OP_READ ? s->writable[i] : s->readonly[i];
-        s->sectors += (uint32_t)s->segment[i].last - s->segment[i].first + 1;
-    }
-    s->sector = next_random(r) % ((r->e->sectors - s->sectors) / align + 1) * align;
-}
-
-/* Requests that overlap one in flight would have no defined result, unless both read. */
-static bool overlaps(const struct run *r, const struct slot *s)
-{
-    for (uint32_t i = 0; i < r->e->depth; i++) {
-        const struct slot *o = &r->slots[i];
-
-        if (o != s && o->busy && (o->op != BLKIF_OP_READ || s->op != BLKIF_OP_READ) &&
-            s->sector < o->sector + o->sectors && o->sector < s->sector + s->sectors)
-            return true;
-    }
-    return false;
-}
-
-static void fill(struct run *r, uint8_t *p, size_t size)
-{
-    for (size_t i = 0; i + 8 <= size; i += 8) {
-        uint64_t v = next_random(r);
-
-        memcpy(p + i, &v, 8);
-    }
-}
-
-static void prepare_data(struct run *r, struct slot *s)
-{
-    uint8_t *model = r->e->model + s->sector * FRONT_SECTOR;
-
-    for (uint32_t i = 0; i < s->segments; i++) {
-        size_t start = s->segment[i].first * (size_t)FRONT_SECTOR;
-        size_t size = (size_t)(s->segment[i].last - s->segment[i].first + 1) * FRONT_SECTOR;
-
-        memset(s->page[i], POISON, HV_PAGE);
-        if (s->op == BLKIF_OP_READ)
-            continue;
-        fill(r, s->page[i] + start, size);
-        if (!r->e->tolerate_errors) {
-            memcpy(model, s->page[i] + start, size);
-            model += size;
-        }
-    }
-}
-
-static bool issue(struct run *r, uint32_t index)
-{
-    struct slot *s = &r->slots[index];
-    struct front_request request;
-
-    s->op = choose_op(r);
-    s->segments = s->sectors = 0;
-    s->sector = 0;
-    if (s->op != BLKIF_OP_FLUSH_DISKCACHE) {
-        choose_extent(r, s);
-        if (overlaps(r, s))
-            return false;
-        prepare_data(r, s);
-    }
-    s->id = next_random(r) << 16 | index;
-    request = (struct front_request){.id = s->id,
-                                     .op = s->op,
-                                     .byte1 = (uint8_t)s->segments,
-                                     .sector = s->sector,
-                                     .segments = s->segments,
-                                     .segment = s->segment};
-    if (front_put(r->q, &request))
-        return false;
-    s->order = r->issued++;
-    s->busy = true;
-    r->busy++;
-    return true;
 }
 
 static bool poisoned(const uint8_t *p, size_t size)
@@ -201,15 +31,16 @@ static bool poisoned(const uint8_t *p, size_t size)
 
 static int check_read(struct run *r, const struct slot *s)
 {
-    const uint8_t *model = r->e->model + s->sector * FRONT_SECTOR;
+    const uint8_t *model = exercise_model_at(r, s->sector);
 
     for (uint32_t i = 0; i < s->segments; i++) {
+        const uint8_t *page = pool_memory(r->pool, s->page[i]);
         size_t start = s->segment[i].first * (size_t)FRONT_SECTOR;
         size_t end = (s->segment[i].last + 1u) * (size_t)FRONT_SECTOR;
 
-        if (memcmp(s->page[i] + start, model, end - start) != 0)
+        if (memcmp(page + start, model, end - start) != 0)
             return complain(r, "data differs in segment", s, i);
-        if (!poisoned(s->page[i], start) || !poisoned(s->page[i] + end, HV_PAGE - end))
+        if (!poisoned(page, start) || !poisoned(page + end, HV_PAGE - end))
             return complain(r, "bytes outside the segment were touched", s, i);
         model += end - start;
     }
@@ -225,35 +56,23 @@ static void count(struct run *r, const struct slot *s)
     e->writes += s->op == BLKIF_OP_WRITE;
     e->flushes += s->op == BLKIF_OP_FLUSH_DISKCACHE;
     e->barriers += s->op == BLKIF_OP_WRITE_BARRIER;
+    e->discards += s->op == BLKIF_OP_DISCARD;
+    e->indirect += s->indirect;
+    e->multi_block += !s->indirect && s->segments > FRONT_SEGMENTS_PER_REQUEST;
     e->reordered += s->order < r->last_order;
     r->last_order = s->order;
 }
 
-/* With errors tolerated the model takes a write only when it is answered: a failed one leaves the
- * sectors unknown. */
-static void apply_write(struct run *r, const struct slot *s)
+static void give_pages(struct run *r, struct slot *s)
 {
-    uint8_t *model = r->e->model + s->sector * FRONT_SECTOR;
-
-    for (uint32_t i = 0; i < s->segments; i++) {
-        size_t start = s->segment[i].first * (size_t)FRONT_SECTOR;
-        size_t size = (size_t)(s->segment[i].last - s->segment[i].first + 1) * FRONT_SECTOR;
-
-        memcpy(model, s->page[i] + start, size);
-        model += size;
-    }
+    for (uint32_t i = s->segments; i-- > 0;)
+        pool_give(r->pool, s->page[i]);
+    if (s->indirect)
+        pool_give(r->pool, s->indirect_page);
 }
 
-static int finish(struct run *r, const struct front_response *response)
+static int check(struct run *r, const struct slot *s, const struct front_response *response)
 {
-    uint32_t index = response->id & 0xffff;
-    struct slot *s = index < r->e->depth ? &r->slots[index] : NULL;
-
-    if (!s || !s->busy || s->id != response->id)
-        return complain(r, "response with an id that is not in flight", s, response->id);
-    s->busy = false;
-    r->busy--;
-    r->done++;
     if (response->op != s->op)
         return complain(r, "response with another operation", s, response->op);
     if (response->status != BLKIF_RSP_OKAY) {
@@ -263,18 +82,38 @@ static int finish(struct run *r, const struct front_response *response)
     count(r, s);
     if (s->op == BLKIF_OP_READ)
         return check_read(r, s);
+    /* With errors tolerated the model takes a write only when it is answered: a failed one leaves
+     * the sectors unknown. */
     if (r->e->tolerate_errors)
-        apply_write(r, s);
+        exercise_write_model(r, s);
     return 0;
+}
+
+static int finish(struct run *r, const struct front_response *response)
+{
+    uint32_t index = response->id & 0xffff;
+    struct slot *s = index < r->e->depth ? &r->slots[index] : NULL;
+    int err;
+
+    if (!s || !s->busy || s->id != response->id)
+        return complain(r, "response with an id that is not in flight", s, response->id);
+    s->busy = false;
+    r->busy--;
+    r->done++;
+    err = check(r, s, response);
+    give_pages(r, s);
+    return err;
 }
 
 static int reap(struct run *r)
 {
     struct front_response response;
-    int err = 0;
+    int err = 0, there = 0;
 
-    while (!err && front_take(r->q, &response))
+    while (!err && (there = front_take(r->q, &response)) > 0)
         err = finish(r, &response);
+    if (!err && there < 0)
+        err = complain(r, "the producer did not advance by the request's slots", NULL, response.id);
     return err;
 }
 
@@ -284,7 +123,7 @@ static int turn(struct run *r)
 
     for (uint32_t i = 0; i < r->e->depth && r->issued < r->e->requests; i++)
         if (!r->slots[i].busy)
-            put |= issue(r, i);
+            put |= exercise_issue(r, i);
     if (put)
         front_push(r->q);
     if (r->busy) {
@@ -298,24 +137,41 @@ static int turn(struct run *r)
     return reap(r);
 }
 
+static uint32_t most_pages(const struct front_exercise *e)
+{
+    return e->max_segments > e->max_indirect ? e->max_segments : e->max_indirect + 1;
+}
+
+static bool valid(const struct front_exercise *e)
+{
+    if (e->max_segments >= FRONT_MAX_SEGMENTS || e->max_segments == 0 ||
+        e->max_indirect > FRONT_MAX_SEGMENTS || e->depth == 0 || e->depth > FRONT_MAX_SLOTS)
+        return false;
+    if (e->pool && front_pool_pages(e->pool) < most_pages(e))
+        return false;
+    return SECTORS_PER_PAGE % e->alignment == 0 &&
+           e->sectors >= (uint64_t)most_pages(e) * SECTORS_PER_PAGE &&
+           (!e->weight_discard || (e->discard_unit && e->sectors >= e->discard_unit));
+}
+
 int front_exercise(struct front_queue *q, struct front_exercise *e)
 {
-    struct run r = {.q = q, .e = e, .random = e->seed * 0x9e3779b97f4a7c15u | 1};
-    int err, mapped;
+    struct run r = {.q = q, .e = e, .pool = e->pool, .random = e->seed * 0x9e3779b97f4a7c15u | 1};
+    int err, mapped = 0;
 
-    if (e->max_segments > FRONT_MAX_SEGMENTS || e->max_segments == 0 || e->depth == 0 ||
-        e->depth > FRONT_MAX_SLOTS || e->sectors < (uint64_t)e->max_segments * SECTORS_PER_PAGE ||
-        SECTORS_PER_PAGE % e->alignment)
+    if (!valid(e))
         return -EINVAL;
     r.slots = calloc(e->depth, sizeof(*r.slots));
-    if (!r.slots)
-        return -ENOMEM;
-    err = grant_pages(&r);
+    if (r.slots && !r.pool)
+        r.pool = front_pool_new(front_queue_domid(q), front_queue_backend(q),
+                                e->depth * most_pages(e), e->readonly);
+    err = r.slots && r.pool ? 0 : -ENOMEM;
     while (!err && (r.issued < e->requests || r.busy))
         err = turn(&r);
     if (!err && reap(&r))
         err = -EIO;
-    mapped = end_grants(&r);
+    if (!e->pool)
+        mapped = front_pool_free(r.pool);
     if (!err && mapped)
         err = complain(&r, "pages still mapped after the responses", NULL, (uint64_t)mapped);
     free(r.slots);

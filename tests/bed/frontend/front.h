@@ -59,10 +59,13 @@ struct front_request {
     uint64_t sector;
     uint64_t nr_sectors; /* DISCARD */
     uint8_t op;
-    uint8_t byte1; /* nr_segments, or DISCARD's flag: sent as it is */
-    uint16_t handle;
-    uint32_t segments; /* in segment, of which at most 11 are sent in a slot */
+    uint8_t byte1;     /* nr_segments, DISCARD's flag, INDIRECT's inner operation: sent as it is */
+    uint16_t handle;   /* INDIRECT: nr_segments */
+    uint32_t segments; /* in segment; those beyond 11 go into the slots that follow */
     const struct front_segment *segment;
+    uint32_t slots;         /* of the request; 0: as many as its segments need */
+    uint32_t indirect_refs; /* INDIRECT: pages with segments; 0: send segments as others do */
+    uint32_t indirect_ref[8];
 };
 
 struct front_response {
@@ -74,8 +77,11 @@ struct front_response {
 };
 
 uint32_t front_slot_size(enum front_abi abi);
-/* slot has front_slot_size() bytes. */
-void front_encode(enum front_abi abi, const struct front_request *request, uint8_t *slot);
+/* Slots of a request with that many segments, by FreeBSD's rule of 2010. */
+uint32_t front_slots_of(uint32_t segments);
+/* The request's first slot, of front_slot_size() bytes; index 1 and on: the arrays behind it. */
+void front_encode(enum front_abi abi, const struct front_request *request, uint32_t index,
+                  uint8_t *slot);
 void front_decode(const uint8_t *slot, struct front_response *response);
 
 /* queue.c: one ring and its event channel. */
@@ -91,14 +97,18 @@ uint32_t front_queue_free_slots(const struct front_queue *q);
 /* The shared ring's words req_prod, req_event, rsp_prod, rsp_event, and its slots behind 64 bytes.
  */
 uint8_t *front_queue_memory(struct front_queue *q);
-/* Writes the next slot; -ENOSPC when the ring is full. */
+/* Writes the request's slots; -ENOSPC when there are not so many. */
 int front_put(struct front_queue *q, const struct front_request *request);
 int front_put_raw(struct front_queue *q, const void *bytes, uint32_t size);
+/* The request with that id, one of those put, has that many slots: its answer, too. */
+int front_remember_slots(struct front_queue *q, uint64_t id, uint32_t slots);
+/* Publishes the next slots of what was put, no more: a request can be there in part. */
+int front_push_slots(struct front_queue *q, uint32_t slots);
 /* Publishes what was put, and notifies when the backend asked for it. Returns whether it notified.
  */
 int front_push(struct front_queue *q);
 int front_notify(struct front_queue *q);
-/* 1 and the response, or 0. */
+/* 1 and the response, or 0; -EPROTO: the backend's producer did not advance by all its slots. */
 int front_take(struct front_queue *q, struct front_response *response);
 /* Waits for an event when there is no response: 1 there is one, 0 none in time; -ETIME: there is
  * one, but no event came. */
@@ -106,18 +116,35 @@ int front_wait(struct front_queue *q, uint32_t timeout_ms);
 uint32_t front_queue_domid(const struct front_queue *q);
 uint32_t front_queue_backend(const struct front_queue *q);
 
+/* pool.c: granted pages that are used again and again. */
+struct front_pool;
+/* aliases: every page has a read-only reference besides. */
+struct front_pool *front_pool_new(uint32_t domid, uint32_t backend, uint32_t pages, bool aliases);
+/* Ends the grants; returns how many references the backend still had mapped. Accepts NULL. */
+int front_pool_free(struct front_pool *pool);
+uint32_t front_pool_pages(const struct front_pool *pool);
+uint32_t front_pool_ref(const struct front_pool *pool, uint32_t page, bool readonly);
+
 /* exercise.c: random requests, every byte checked against a model of the disk. */
 struct front_exercise {
-    uint8_t *model; /* the disk's contents, kept up to date */
-    uint64_t sectors;
+    uint8_t *model; /* the contents of the sectors from base on, kept up to date */
+    uint64_t base, sectors;
     uint64_t seed;
-    uint32_t requests, depth, max_segments;
-    uint32_t weight_read, weight_write, weight_flush, weight_barrier; /* how often each is chosen */
+    uint32_t requests, depth;
+    uint32_t max_segments; /* in the ring's own slots; over 11: multi-block */
+    uint32_t max_indirect; /* in an indirect request; 0: there are none */
+    /* how often each is chosen */
+    uint32_t weight_read, weight_write, weight_flush, weight_barrier, weight_discard;
+    uint32_t discard_unit;    /* sectors: discards begin and end at multiples of it */
+    uint32_t discard_flag;    /* 1: secure */
     uint32_t timeout_ms;      /* longest time without a response */
     uint32_t tolerate_errors; /* 1: ERROR answers are counted only */
-    uint32_t alignment; /* sectors: start and length of requests are multiples of it, 1 or 8 */
+    uint32_t alignment;      /* sectors: start and length of requests are multiples of it, 1 or 8 */
+    struct front_pool *pool; /* pages to use, not ended afterwards; NULL: a set of one's own */
+    uint32_t readonly;       /* 1: what the backend only reads is granted read-only */
+    uint32_t shuffle;        /* 1: any page may be the next, else the one that was free last */
     /* what happened */
-    uint32_t reads, writes, flushes, barriers, errors, reordered;
+    uint32_t reads, writes, flushes, barriers, discards, indirect, multi_block, errors, reordered;
     uint64_t bytes;
     char message[256]; /* what was wrong, empty when nothing was */
 };
@@ -130,6 +157,7 @@ struct front_bench {
     uint32_t write, sequential;
     uint32_t size; /* bytes of an I/O; split into requests of max_segments pages */
     uint32_t depth, max_segments, milliseconds;
+    uint32_t indirect; /* 1: requests of more than 11 segments are indirect, else multi-block */
     uint64_t ios, nanoseconds, errors;
     double mean_us, p50_us, p99_us;
 };

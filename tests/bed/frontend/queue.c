@@ -8,11 +8,19 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <xen/io/blkif.h>
+#include <xen/xen.h>
 
 #define RING_HEADER 64u
 
 struct ring_words {
     _Atomic uint32_t req_prod, req_event, rsp_prod, rsp_event;
+};
+
+/* A request of several slots: its answer takes as many. */
+struct several {
+    uint64_t id;
+    uint32_t slots;
 };
 
 struct front_queue {
@@ -25,6 +33,8 @@ struct front_queue {
     uint32_t req_prod, rsp_cons; /* private */
     int fd;
     uint32_t handle, port, timeout_ms;
+    uint32_t several_count;
+    struct several several[FRONT_MAX_SLOTS / 2];
 };
 
 static uint32_t slots_of(uint32_t pages, uint32_t slot_size)
@@ -137,12 +147,42 @@ static uint8_t *slot_at(const struct front_queue *q, uint32_t index)
     return q->slots + (size_t)(index & (q->slot_count - 1)) * q->slot_size;
 }
 
+int front_remember_slots(struct front_queue *q, uint64_t id, uint32_t slots)
+{
+    if (q->several_count == sizeof(q->several) / sizeof(q->several[0]))
+        return -ENOSPC;
+    q->several[q->several_count++] = (struct several){.id = id, .slots = slots};
+    return 0;
+}
+
+/* Slots of the request that is answered now. */
+static uint32_t recall_slots(struct front_queue *q, uint64_t id)
+{
+    for (uint32_t i = 0; i < q->several_count; i++)
+        if (q->several[i].id == id) {
+            uint32_t slots = q->several[i].slots;
+
+            q->several[i] = q->several[--q->several_count];
+            return slots;
+        }
+    return 1;
+}
+
 int front_put(struct front_queue *q, const struct front_request *request)
 {
-    if (!front_queue_free_slots(q))
+    uint32_t slots = request->slots ? request->slots : front_slots_of(request->segments);
+    int err = 0;
+
+    if (request->op == BLKIF_OP_INDIRECT && !request->slots)
+        slots = 1;
+    if (front_queue_free_slots(q) < slots)
         return -ENOSPC;
-    front_encode(q->abi, request, slot_at(q, q->req_prod));
-    q->req_prod++;
+    if (slots > 1)
+        err = front_remember_slots(q, request->id, slots);
+    if (err)
+        return err;
+    for (uint32_t i = 0; i < slots; i++)
+        front_encode(q->abi, request, i, slot_at(q, q->req_prod++));
     return 0;
 }
 
@@ -162,18 +202,30 @@ int front_notify(struct front_queue *q)
     return hv_evt_notify(q->hv, q->fd, (uint16_t)q->domid, q->port);
 }
 
-int front_push(struct front_queue *q)
+static int publish(struct front_queue *q, uint32_t old, uint32_t new)
 {
-    uint32_t old = atomic_load_explicit(&q->words->req_prod, memory_order_relaxed), event;
+    uint32_t event;
 
-    atomic_store_explicit(&q->words->req_prod, q->req_prod, memory_order_release);
+    atomic_store_explicit(&q->words->req_prod, new, memory_order_release);
     /* pairs with the backend's barrier between setting req_event and its last look at req_prod */
     atomic_thread_fence(memory_order_seq_cst);
     event = atomic_load_explicit(&q->words->req_event, memory_order_relaxed);
-    if (q->req_prod - event >= q->req_prod - old)
+    if (new - event >= new - old)
         return 0;
     front_notify(q);
     return 1;
+}
+
+int front_push(struct front_queue *q)
+{
+    return publish(q, atomic_load_explicit(&q->words->req_prod, memory_order_relaxed), q->req_prod);
+}
+
+int front_push_slots(struct front_queue *q, uint32_t slots)
+{
+    uint32_t old = atomic_load_explicit(&q->words->req_prod, memory_order_relaxed);
+
+    return slots > q->req_prod - old ? -EINVAL : publish(q, old, old + slots);
 }
 
 static bool response_there(const struct front_queue *q)
@@ -183,10 +235,15 @@ static bool response_there(const struct front_queue *q)
 
 int front_take(struct front_queue *q, struct front_response *response)
 {
+    uint32_t slots;
+
     if (!response_there(q))
         return 0;
     front_decode(slot_at(q, q->rsp_cons), response);
-    q->rsp_cons++;
+    slots = q->several_count ? recall_slots(q, response->id) : 1;
+    if (atomic_load_explicit(&q->words->rsp_prod, memory_order_relaxed) - q->rsp_cons < slots)
+        return -EPROTO;
+    q->rsp_cons += slots;
     return 1;
 }
 

@@ -7,13 +7,16 @@
 #include <xen/io/blkif.h>
 #include <xen/xen.h>
 
+#define SEGMENTS_PER_BLOCK 14u /* in a slot behind a request's first */
+
 struct layout {
     uint32_t size, id, sector, body; /* body: segments, or DISCARD's number of sectors */
+    uint32_t indirect_refs;
 };
 
 static const struct layout layouts[] = {
-    [FRONT_ABI_X86_64] = {.size = 112, .id = 8, .sector = 16, .body = 24},
-    [FRONT_ABI_X86_32] = {.size = 108, .id = 4, .sector = 12, .body = 20},
+    [FRONT_ABI_X86_64] = {.size = 112, .id = 8, .sector = 16, .body = 24, .indirect_refs = 28},
+    [FRONT_ABI_X86_32] = {.size = 108, .id = 4, .sector = 12, .body = 20, .indirect_refs = 24},
 };
 
 uint32_t front_slot_size(enum front_abi abi)
@@ -21,11 +24,36 @@ uint32_t front_slot_size(enum front_abi abi)
     return layouts[abi].size;
 }
 
-void front_encode(enum front_abi abi, const struct front_request *request, uint8_t *slot)
+uint32_t front_slots_of(uint32_t segments)
+{
+    if (segments <= FRONT_SEGMENTS_PER_REQUEST)
+        return 1;
+    return 1 +
+           (segments - FRONT_SEGMENTS_PER_REQUEST + SEGMENTS_PER_BLOCK - 1) / SEGMENTS_PER_BLOCK;
+}
+
+/* A block is cut where the slot ends: x86_32 has no room for the last segment. */
+static void encode_block(const struct layout *l, const struct front_request *request,
+                         uint32_t index, uint8_t *slot)
+{
+    uint32_t done = FRONT_SEGMENTS_PER_REQUEST + (index - 1) * SEGMENTS_PER_BLOCK;
+    size_t bytes =
+        request->segments > done ? (request->segments - done) * sizeof(request->segment[0]) : 0;
+
+    if (bytes)
+        memcpy(slot, request->segment + done, bytes < l->size ? bytes : l->size);
+}
+
+void front_encode(enum front_abi abi, const struct front_request *request, uint32_t index,
+                  uint8_t *slot)
 {
     const struct layout *l = &layouts[abi];
     uint32_t n = request->segments;
 
+    if (index) {
+        encode_block(l, request, index, slot);
+        return;
+    }
     slot[0] = request->op;
     slot[1] = request->byte1;
     memcpy(slot + 2, &request->handle, sizeof(request->handle));
@@ -33,6 +61,10 @@ void front_encode(enum front_abi abi, const struct front_request *request, uint8
     memcpy(slot + l->sector, &request->sector, sizeof(request->sector));
     if (request->op == BLKIF_OP_DISCARD) {
         memcpy(slot + l->body, &request->nr_sectors, sizeof(request->nr_sectors));
+        return;
+    }
+    if (request->op == BLKIF_OP_INDIRECT && request->indirect_refs) {
+        memcpy(slot + l->indirect_refs, request->indirect_ref, sizeof(request->indirect_ref));
         return;
     }
     if (n > FRONT_SEGMENTS_PER_REQUEST)
