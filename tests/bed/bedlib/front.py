@@ -276,7 +276,7 @@ class Frontend:
         e = native.Exercise(model=as_pointer(model), sectors=len(model) // SECTOR, seed=seed, requests=requests,
                             depth=min(depth, self.slots()), max_segments=max_segments, weight_read=weights[0],
                             weight_write=weights[1], weight_flush=weights[2], weight_barrier=weights[3],
-                            timeout_ms=20000, alignment=1)
+                            timeout_ms=20000, alignment=1, readonly=1, discard_unit=8)
         for name, value in options.items():
             setattr(e, name, value)
         status = self.lib.front_exercise(self.queue, ctypes.byref(e))

@@ -47,21 +47,22 @@ class Context:
         self.backends.append(daemon)
         return daemon
 
-    def disk(self, backend, size=8 * MIB, domain=None, devid=XVDA, faults=None, mode="w", image=None, **options):
+    def disk(self, backend, size=8 * MIB, domain=None, devid=XVDA, faults=None, mode="w", image=None, nodes=None,
+             **options):
         """A new disk with random contents on backend: "qdisk", "blkbackd" or a running Blkbackd. Faults are given by
-        faults(image path) -> environment. Returns a Disk."""
+        faults(image path) -> environment; nodes: of the backend directory besides the usual. Returns a Disk."""
         domain = domain or self.new_domain()
         path, contents = image or self.bed.image(size, f"disk-{domain.domid}-{devid}.img")
         env = faults(path) if faults else None
         if backend == "qdisk":
             vbd = Vbd(domain, Qdisk.backend_class, devid)
-            vbd.create(Qdisk.nodes(path), mode)
+            vbd.create({**Qdisk.nodes(path), **(nodes or {})}, mode)
             daemon = Qdisk(self.bed, domain, env)
             self.backends.append(daemon)
         else:
             daemon = self.blkbackd(env=env, **options) if backend == "blkbackd" else backend
             vbd = Vbd(domain, daemon.backend_class, devid)
-            vbd.create(daemon.nodes(path), mode)
+            vbd.create({**daemon.nodes(path), **(nodes or {})}, mode)
             daemon.hook_in_background(vbd)
         return Disk(self, daemon, vbd, path, contents)
 

@@ -11,6 +11,8 @@
 #include <xen/io/blkif.h>
 #include <xen/xen.h>
 
+#define OWN_PAGES 16384u
+
 static int complain(struct run *r, const char *what, const struct slot *s, uint64_t value)
 {
     if (!r->e->message[0])
@@ -142,6 +144,14 @@ static uint32_t most_pages(const struct front_exercise *e)
     return e->max_segments > e->max_indirect ? e->max_segments : e->max_indirect + 1;
 }
 
+/* Of a set of one's own: for all requests as large as can be, within reason. */
+static uint32_t own_pages(const struct front_exercise *e)
+{
+    uint32_t pages = e->depth * most_pages(e);
+
+    return pages < OWN_PAGES ? pages : OWN_PAGES;
+}
+
 static bool valid(const struct front_exercise *e)
 {
     if (e->max_segments >= FRONT_MAX_SEGMENTS || e->max_segments == 0 ||
@@ -163,8 +173,8 @@ int front_exercise(struct front_queue *q, struct front_exercise *e)
         return -EINVAL;
     r.slots = calloc(e->depth, sizeof(*r.slots));
     if (r.slots && !r.pool)
-        r.pool = front_pool_new(front_queue_domid(q), front_queue_backend(q),
-                                e->depth * most_pages(e), e->readonly);
+        r.pool =
+            front_pool_new(front_queue_domid(q), front_queue_backend(q), own_pages(e), e->readonly);
     err = r.slots && r.pool ? 0 : -ENOMEM;
     while (!err && (r.issued < e->requests || r.busy))
         err = turn(&r);
