@@ -289,7 +289,7 @@ def nothing_stays_open_after_many_changes(t):
         assert daemon.control(INSERT, vbd.back, one)[0] == 0
         assert daemon.control(INSERT, vbd.back, "/no/such.iso")[0] != 0
         assert daemon.control(EJECT, vbd.back)[0] == 0
-    t.bed.wait_for(lambda: count() == before, "the descriptors to be closed")
+    t.bed.wait_for(lambda: count() <= before, "the descriptors to be closed")
     front.close()
 
 

@@ -238,8 +238,7 @@ def a_resumed_guest_brings_a_new_ring(t):
     disk = t.disk("blkbackd")
     front = disk.connect()
     serves(disk, front)
-    old = front.queue
-    front.queue = None
+    old, front.queues = front.queue, []
     front.make_queue()
     front.publish(front.nodes(), INITIALISED)
     t.bed.wait_for(lambda: "new ring" in log_of(disk.daemon), "the new ring to be noticed")
