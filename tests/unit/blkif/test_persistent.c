@@ -67,16 +67,17 @@ static void data_goes_straight_to_and_from_the_pages(void **state)
 {
     struct rig *rig = rig_create(&roomy);
     const unsigned buffers = buffer_pool_count(rig->turn.buffers);
+    uint8_t *data = fake_gnttab.pages[3];
     (void)state;
 
     use(rig, 0, 0, CHUNK);
     for (uint32_t i = 0; i < 11 * GNTTAB_PAGE_SIZE; i++)
-        fake_gnttab.pages[3][i] = (uint8_t)(i / 7);
+        data[i] = (uint8_t)(i / 7);
     assert_int_equal(copies_for(rig, 3, 11), 0);
-    assert_memory_equal(rig->store.disk + 3 * 4096, fake_gnttab.pages[3], 11 * 4096);
-    memset(fake_gnttab.pages[3], 0, 11 * 4096);
+    assert_memory_equal(rig->store.disk + 3 * 4096, data, 11 * 4096);
+    memset(data, 0, 11 * 4096);
     run(rig, 0, BLKIF_OP_READ, 3, 11);
-    assert_memory_equal(rig->store.disk + 3 * 4096, fake_gnttab.pages[3], 11 * 4096);
+    assert_memory_equal(rig->store.disk + 3 * 4096, data, 11 * 4096);
 
     /* And takes no buffer meanwhile. */
     rig_transfer(rig, BLKIF_OP_READ, 1, 0, 4);
@@ -97,12 +98,13 @@ static void each_segment_is_its_own_part_of_its_page(void **state)
         {.gref = 9, .first_sector = 0, .last_sector = 0},
         {.gref = 10, .first_sector = 2, .last_sector = 7},
     };
+    uint8_t *pages = fake_gnttab.pages[8];
     size_t at = 0;
     (void)state;
 
     use(rig, 0, 0, CHUNK);
     for (uint32_t i = 0; i < 3 * GNTTAB_PAGE_SIZE; i++)
-        fake_gnttab.pages[8][i] = (uint8_t)(i / 512 + 1);
+        pages[i] = (uint8_t)(i / 512 + 1);
     const unsigned calls = fake_gnttab.calls;
 
     front_put(&rig->front[0],
