@@ -27,8 +27,9 @@ class Blkbackd:
     backend_class = "vbd"
 
     def __init__(self, bed, bin_dir, env=None, claim="script", script=True, uid_base=None,
-                 attach_timeout=30, hook="block-blkbackd", log_level="debug", **disk):
-        """disk: keys of the [disk] section, with _ for -."""
+                 attach_timeout=30, hook="block-blkbackd", log_level="debug", worker=None, **disk):
+        """disk: keys of the [disk] section, with _ for -; worker: the [worker] section's. Two daemons of a bed need hooks
+        with different names, or both serve every disk."""
         self.bed, self.bin, self.script, self.threads = bed, os.path.abspath(bin_dir), script, []
         self.hook = hook
         if not os.access(f"{self.bin}/blkbackd", os.X_OK):
@@ -44,9 +45,8 @@ class Blkbackd:
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(f"[daemon]\nclaim = {claim}\nlog-level = {log_level}\nrun-dir = {self.dir}\n"
                     f"state-dir = {self.dir}/state\ncontrol-socket = {self.socket}\ndisks-dir = {self.dir}/disks.d\n"
-                    f"hook = {hook}\nattach-timeout = {attach_timeout}\n[worker]\nuid-base = {uid_base}\n[disk]\n")
-            for key, value in disk.items():
-                f.write(f"{key.replace('_', '-')} = {value}\n")
+                    f"hook = {hook}\nattach-timeout = {attach_timeout}\n[worker]\nuid-base = {uid_base}\n{as_lines(worker or {})}"
+                    f"[disk]\n{as_lines(disk)}")
         os.chmod(bed.dir, 0o711)  # workers have their own uid
         self.env = env or {}
         self.start()
@@ -158,6 +158,10 @@ class Blkbackd:
     def kill(self):
         """SIGKILL, for tests of what comes after."""
         self.bed.stop(self.process, signal.SIGKILL)
+
+
+def as_lines(settings):
+    return "".join(f"{key.replace('_', '-')} = {value}\n" for key, value in settings.items())
 
 
 def sanitizer_options(env):
