@@ -34,6 +34,10 @@ class Context:
         self.bed, self.options, self.backends, self.next_domid = bed, options, [], 1
         self.long = options.long
 
+    def extend(self):
+        """The case has made progress: its time begins anew."""
+        signal.alarm(LONGEST_CASE)
+
     def new_domain(self):
         domain = self.bed.domain(self.next_domid)
         self.next_domid += 1
@@ -113,6 +117,11 @@ class Cases:
     def __init__(self):
         self.cases = []
         self.only_long = set()
+        self.arguments = []
+
+    def argument(self, *names, **options):
+        """An option of this file's own, in t.options."""
+        self.arguments.append((names, options))
 
     def add(self, function):
         self.cases.append((function.__name__.replace("_", "-"), function))
@@ -137,14 +146,15 @@ class Cases:
             return function
         return decorate
 
-    @staticmethod
-    def _options():
+    def _options(self):
         parser = argparse.ArgumentParser(description="Tests on the bed.")
         parser.add_argument("--bin", help="folder with blkbackd and blkbackd-worker")
         parser.add_argument("--lib", help="folder with the bed's libraries; default: ../bed/lib beside --bin")
         parser.add_argument("--long", action="store_true", help="the full matrix")
         parser.add_argument("-v", action="store_true", help="stack traces and logs of failures")
         parser.add_argument("only", nargs="*", help="parts of the names of the cases to run")
+        for names, of_argument in self.arguments:
+            parser.add_argument(*names, **of_argument)
         options = parser.parse_args()
         options.bin = options.bin or os.environ.get("BLKBACKD_TEST_BIN")
         options.lib = options.lib or os.environ.get("BLKBACKD_TEST_LIB")

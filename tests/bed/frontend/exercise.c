@@ -139,9 +139,14 @@ static int turn(struct run *r)
     return reap(r);
 }
 
+static uint32_t most_segments(const struct front_exercise *e)
+{
+    return e->max_segments > e->max_indirect ? e->max_segments : e->max_indirect;
+}
+
 static uint32_t most_pages(const struct front_exercise *e)
 {
-    return e->max_segments > e->max_indirect ? e->max_segments : e->max_indirect + 1;
+    return most_segments(e) + (e->max_indirect ? 1 : 0);
 }
 
 /* Of a set of one's own: for all requests as large as can be, within reason. */
@@ -160,7 +165,7 @@ static bool valid(const struct front_exercise *e)
     if (e->pool && front_pool_pages(e->pool) < most_pages(e))
         return false;
     return SECTORS_PER_PAGE % e->alignment == 0 &&
-           e->sectors >= (uint64_t)most_pages(e) * SECTORS_PER_PAGE &&
+           e->sectors >= (uint64_t)most_segments(e) * SECTORS_PER_PAGE &&
            (!e->weight_discard || (e->discard_unit && e->sectors >= e->discard_unit));
 }
 
