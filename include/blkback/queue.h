@@ -57,7 +57,7 @@ struct queue_events {
     /* After a queue_disconnect() that left I/O in flight: the last of it is over. This and other
      * queues may be destroyed from within. */
     void (*drained)(void *context);
-    /* After a queue_hold() that left I/O in flight: the last of it is over. After
+    /* After a queue_hold() that left requests unfinished: the last of them is over. After
      * queue_finish_all(): the queue is idle; this and other queues may be disconnected and
      * destroyed from within. */
     void (*quiet)(void *context);
@@ -120,8 +120,9 @@ void queue_retry_flush(struct queue *queue);
 void queue_disconnect(struct queue *queue);
 
 /*
- * Holds the ring: nothing more is taken or started until queue_resume(). What is in flight is
- * finished and answered; if queue_in_flight() is not 0 then, `quiet` is called when it is.
+ * Holds the ring: nothing more is taken or started until queue_resume(). What was started is
+ * finished on the store it was started on and answered; if queue_unfinished() is not 0 then,
+ * `quiet` is called when it is.
  */
 void queue_hold(struct queue *queue);
 
@@ -145,6 +146,12 @@ bool queue_trim(struct queue *queue);
 
 /* Requests whose I/O is in flight, or over but not looked at yet. */
 unsigned queue_in_flight(const struct queue *queue);
+
+/*
+ * Requests that were started and are not finished: those in flight, those that wait for room in an
+ * engine or for a flush to be tried again. Of a queue that was disconnected: those in flight.
+ */
+unsigned queue_unfinished(const struct queue *queue);
 
 /* Only when drained. Accepts NULL. */
 void queue_destroy(struct queue *queue);

@@ -189,7 +189,7 @@ static void discard_returned(struct queue *queue)
 void queue_pump(struct queue *queue)
 {
     const uint32_t published_before = queue->ring.rsp_published;
-    const bool was_in_flight = queue->submitted > 0;
+    const bool was_unfinished = queue->started > 0;
 
     if (queue->disconnected) {
         discard_returned(queue);
@@ -214,7 +214,7 @@ void queue_pump(struct queue *queue)
         turn_mark_ready(queue);
     else
         wait_for_event(queue);
-    if ((queue->held && was_in_flight && queue->submitted == 0) ||
+    if ((queue->held && was_unfinished && queue->started == 0) ||
         (queue->finishing && queue_idle(queue)))
         queue->events->quiet(queue->context);
 }
@@ -278,6 +278,11 @@ bool queue_trim(struct queue *queue)
 unsigned queue_in_flight(const struct queue *queue)
 {
     return queue->submitted;
+}
+
+unsigned queue_unfinished(const struct queue *queue)
+{
+    return queue->disconnected ? queue->submitted : queue->started;
 }
 
 void queue_destroy(struct queue *queue)

@@ -85,6 +85,7 @@ static void flush_failed(void *context, int error)
      */
     if (retry && !vbd->flush_timer.armed)
         loop_start_timer(&vbd->worker->loop, &vbd->flush_timer, FLUSH_RETRY_MS);
+    vbd_store_paused(vbd);
 }
 
 static void retry_flush(struct loop_timer *timer)
@@ -103,6 +104,16 @@ unsigned vbd_in_flight(const struct vbd *vbd)
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
         if (vbd->queues[i].queue)
             sum += queue_in_flight(vbd->queues[i].queue);
+    return sum;
+}
+
+unsigned vbd_unfinished(const struct vbd *vbd)
+{
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        if (vbd->queues[i].queue)
+            sum += queue_unfinished(vbd->queues[i].queue);
     return sum;
 }
 

@@ -49,14 +49,20 @@ void vbd_forget(struct vbd *vbd);
 
 unsigned vbd_in_flight(const struct vbd *vbd);
 
+/* Requests that need the store in use to be finished, over all queues. */
+unsigned vbd_unfinished(const struct vbd *vbd);
+
 /* vbd_store.c */
 
 /* Takes the fence, opens the store, answers. A vbd without a store that can't have it is forgotten.
  * Descriptors it keeps are set to -1. */
 void vbd_store_open(struct vbd *vbd, const struct worker_open_store *wanted, int *fds);
 
-/* The queues hold, and nothing is in flight any more. */
+/* The queues hold; puts the new store in the old one's place if nothing needs that any more. */
 void vbd_store_quiet(struct vbd *vbd);
+
+/* A flush of the store in use failed and waits for it: it can't be changed. */
+void vbd_store_paused(struct vbd *vbd);
 
 /* Gives up a store that is on its way. */
 void vbd_store_abandon(struct vbd *vbd);

@@ -90,7 +90,7 @@ static void resume(struct vbd *vbd)
             queue_resume(vbd->queues[i].queue, vbd->store);
 }
 
-/* Nothing is in flight: the new store takes the old one's place. */
+/* Nothing needs the old store any more: the new one takes its place. */
 static void take_place(struct vbd *vbd)
 {
     const bool first = !vbd->store;
@@ -106,8 +106,16 @@ static void take_place(struct vbd *vbd)
 
 void vbd_store_quiet(struct vbd *vbd)
 {
-    if (vbd->opening.ready && vbd_in_flight(vbd) == 0)
+    if (vbd->opening.ready && vbd_unfinished(vbd) == 0)
         take_place(vbd);
+}
+
+void vbd_store_paused(struct vbd *vbd)
+{
+    if (!vbd->opening.ready)
+        return;
+    failed(vbd, -EBUSY, "the disk is paused");
+    resume(vbd);
 }
 
 static void open_store(struct vbd *vbd)

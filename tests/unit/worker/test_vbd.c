@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A disk in its worker, by the messages that the broker would send and receive. */
-#include "ring.h"
 #include "worker_rig.h"
 
 #include <errno.h>
@@ -15,30 +14,6 @@
 #include <xen/io/blkif.h>
 
 #define VBD 3U
-
-static struct ring_shared *shared(void)
-{
-    return (struct ring_shared *)fake_gnttab.pages[0];
-}
-
-/* A request of the frontend's, with its event. */
-static void request(int event, uint8_t operation, uint64_t sector)
-{
-    const uint32_t produced = shared()->req_prod;
-    const bool bare = operation == BLKIF_OP_FLUSH_DISKCACHE;
-    struct blkif_request *slot =
-        (struct blkif_request *)(void *)(fake_gnttab.pages[0] + 64 + (size_t)(produced % 32) * 112);
-
-    memset(slot, 0, sizeof(*slot));
-    slot->operation = operation;
-    slot->nr_segments = bare ? 0 : 1;
-    slot->id = produced;
-    slot->sector_number = sector;
-    slot->seg[0] = (struct blkif_request_segment){.gref = 20, .last_sect = 7};
-    shared()->req_prod = produced + 1;
-    assert_int_equal(eventfd_write(event, 1), 0);
-    rig_run(2);
-}
 
 static void close_store(void)
 {
@@ -55,11 +30,11 @@ static void a_disk_is_opened_connected_served_and_closed(void **state)
 
     rig_open(VBD);
     event = rig_connect(VBD);
-    request(event, BLKIF_OP_READ, 0);
+    rig_request(event, BLKIF_OP_READ, 0);
     assert_int_equal(rig_store->held_count, 1);
     fake_store_finish_all(rig_store);
     rig_run(2);
-    assert_int_equal(shared()->rsp_prod, 1);
+    assert_int_equal(rig_shared()->rsp_prod, 1);
     assert_int_equal(fake_notifies, 1);
     rig_send_plain(WORKER_DISCONNECT, VBD);
     (void)rig_expect(WORKER_DISCONNECTED, VBD);
@@ -202,9 +177,9 @@ static void what_cannot_be_connected_is_refused_and_nothing_is_kept(void **state
     fake_gnttab.map_error = -EFAULT;
     refuse(&good, true);
     fake_gnttab.map_error = 0;
-    shared()->req_prod = 33;
+    rig_shared()->req_prod = 33;
     refuse(&good, true);
-    shared()->req_prod = 0;
+    rig_shared()->req_prod = 0;
     (void)close(rig_connect(VBD));
     /* A second time on the same queue. */
     const int event = eventfd(0, EFD_CLOEXEC);
@@ -222,7 +197,7 @@ static void disconnecting_does_not_wait_for_slow_io(void **state)
 
     rig_open(VBD);
     event = rig_connect(VBD);
-    request(event, BLKIF_OP_WRITE, 0);
+    rig_request(event, BLKIF_OP_WRITE, 0);
     rig_send_plain(WORKER_DISCONNECT, VBD);
     (void)rig_expect(WORKER_DISCONNECTED, VBD);
     assert_int_equal(fake_gnttab.mapped, 0);
@@ -236,11 +211,11 @@ static void disconnecting_does_not_wait_for_slow_io(void **state)
     (void)rig_expect(WORKER_DRAINED, VBD);
     (void)close(event);
     event = rig_connect(VBD);
-    request(event, BLKIF_OP_WRITE, 0);
+    rig_request(event, BLKIF_OP_WRITE, 0);
     assert_int_equal(rig_store->held_count, 1);
     fake_store_finish_all(rig_store);
     rig_run(2);
-    assert_int_equal(shared()->rsp_prod, 1);
+    assert_int_equal(rig_shared()->rsp_prod, 1);
     (void)close(event);
     close_store();
 }
@@ -250,8 +225,8 @@ static void closing_waits_for_slow_io(void **state)
     (void)state;
     rig_open(VBD);
     const int event = rig_connect(VBD);
-    request(event, BLKIF_OP_WRITE, 0);
-    request(event, BLKIF_OP_WRITE, 64);
+    rig_request(event, BLKIF_OP_WRITE, 0);
+    rig_request(event, BLKIF_OP_WRITE, 64);
     rig_send_plain(WORKER_CLOSE_STORE, VBD);
     rig_expect_silence(5);
     assert_int_equal(fake_gnttab.mapped, 0);
@@ -272,7 +247,7 @@ static void closing_between_a_completion_and_its_turn(void **state)
     (void)state;
     rig_open(VBD);
     const int event = rig_connect(VBD);
-    request(event, BLKIF_OP_WRITE, 0);
+    rig_request(event, BLKIF_OP_WRITE, 0);
     rig_send_plain(WORKER_DISCONNECT, VBD);
     (void)rig_expect(WORKER_DISCONNECTED, VBD);
     rig_send_plain(WORKER_CLOSE_STORE, VBD);
@@ -287,19 +262,19 @@ static void a_failed_flush_is_reported_and_tried_again(void **state)
     (void)state;
     rig_open(VBD);
     const int event = rig_connect(VBD);
-    request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
+    rig_request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
     fake_store_finish(rig_store, 0, -EIO);
     assert_int_equal(rig_expect(WORKER_STORE_ALERT, VBD).error, -EIO);
-    assert_int_equal(shared()->rsp_prod, 0);
+    assert_int_equal(rig_shared()->rsp_prod, 0);
     rig_expect_silence(200);
     assert_int_equal(rig_store->held_count, 0);
     rig_run(1000);
     assert_int_equal(rig_store->held_count, 1);
     fake_store_finish_all(rig_store);
     rig_run(2);
-    assert_int_equal(shared()->rsp_prod, 1);
+    assert_int_equal(rig_shared()->rsp_prod, 1);
     /* Closed while one is held back. */
-    request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
+    rig_request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
     fake_store_finish(rig_store, 0, -EIO);
     (void)rig_expect(WORKER_STORE_ALERT, VBD);
     (void)close(event);
@@ -312,7 +287,7 @@ static void a_page_cache_is_not_believed_after_it_lost_data(void **state)
     rig_open(VBD);
     rig_store->base.caps.direct = false;
     const int event = rig_connect(VBD);
-    request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
+    rig_request(event, BLKIF_OP_FLUSH_DISKCACHE, 0);
     fake_store_finish(rig_store, 0, -EIO);
     (void)rig_expect(WORKER_STORE_ALERT, VBD);
     rig_expect_silence(1100);
@@ -326,7 +301,7 @@ static void a_broken_ring_is_reported_once(void **state)
     (void)state;
     rig_open(VBD);
     const int event = rig_connect(VBD);
-    shared()->req_prod = 1000;
+    rig_shared()->req_prod = 1000;
     assert_int_equal(eventfd_write(event, 1), 0);
     assert_int_equal(rig_expect(WORKER_RING_BROKEN, VBD).error, -EPROTO);
     assert_int_equal(eventfd_write(event, 1), 0);

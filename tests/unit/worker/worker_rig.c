@@ -2,8 +2,6 @@
 /* A worker within the test's process: see worker_rig.h. */
 #include "worker_rig.h"
 
-#include "ring.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <xen/io/blkif.h>
 
 #define MOMENT_MS 4U
 
@@ -26,8 +25,9 @@ static unsigned descriptors_before;
 static void close_null(struct store *store)
 {
     assert_int_equal(((struct fake_store *)store)->held_count, 0);
+    if (rig_store == (struct fake_store *)store)
+        rig_store = NULL;
     free(store);
-    rig_store = NULL;
 }
 
 static enum io_submit submit_null(struct store *store, struct io *io)
@@ -204,4 +204,32 @@ int rig_connect(uint32_t vbd)
     rig_send(&message, &event, 1);
     (void)rig_expect(WORKER_QUEUE_CONNECTED, vbd);
     return event;
+}
+
+struct ring_shared *rig_shared(void)
+{
+    return (struct ring_shared *)fake_gnttab.pages[0];
+}
+
+void rig_put(uint8_t operation, uint64_t sector)
+{
+    const uint32_t produced = rig_shared()->req_prod;
+    const bool bare = operation == BLKIF_OP_FLUSH_DISKCACHE;
+    struct blkif_request *slot =
+        (struct blkif_request *)(void *)(fake_gnttab.pages[0] + 64 + (size_t)(produced % 32) * 112);
+
+    memset(slot, 0, sizeof(*slot));
+    slot->operation = operation;
+    slot->nr_segments = bare ? 0 : 1;
+    slot->id = produced;
+    slot->sector_number = sector;
+    slot->seg[0] = (struct blkif_request_segment){.gref = 20, .last_sect = 7};
+    rig_shared()->req_prod = produced + 1;
+}
+
+void rig_request(int event, uint8_t operation, uint64_t sector)
+{
+    rig_put(operation, sector);
+    assert_int_equal(eventfd_write(event, 1), 0);
+    rig_run(2);
 }

@@ -9,6 +9,7 @@
 #include "../blkif/fake_store.h"
 #include "../blkif/fake_xen.h"
 #include "blkback/worker_protocol.h"
+#include "ring.h"
 #include "testing.h"
 #include "worker.h"
 
@@ -40,6 +41,15 @@ void rig_open(uint32_t vbd);
 struct worker_message rig_connect_message(uint32_t vbd);
 /* The same, sent with an event channel whose other end is returned, answer taken. */
 int rig_connect(uint32_t vbd);
+
+/* The ring that rig_connect() connects. */
+struct ring_shared *rig_shared(void);
+
+/* A request of the frontend's on it, of a page where it has data. */
+void rig_put(uint8_t operation, uint64_t sector);
+/* The same with its event, `event` being what rig_connect() returned, and a moment for the worker.
+ */
+void rig_request(int event, uint8_t operation, uint64_t sector);
 
 /* Descriptors of this process. */
 unsigned rig_descriptors(void);
