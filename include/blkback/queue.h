@@ -80,6 +80,8 @@ struct queue_params {
     bool discard;          /* DISCARD was offered */
     bool persistent;       /* the frontend keeps its grants: they may stay mapped */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
+    bool recover; /* go on with what a predecessor left in the slab, if it had this queue; begins
+                     held: no queue of a vbd may start anything before all of them are connected */
 };
 
 /* An empty overlap table, shared by the queues of a vbd. Returns 0 or -ENOMEM. */
@@ -88,7 +90,8 @@ void overlap_table_destroy(struct overlap_table *table);
 
 /*
  * Connects to a ring; the queue is ready at once, for requests may be there already. Returns 0;
- * -EPROTO for a ring that is broken from the start; -ENOSPC, -ENOMEM.
+ * -EPROTO for a ring that is broken from the start, or a slab that none of ours can have left;
+ * -ENOSPC, -ENOMEM.
  */
 int queue_connect(const struct queue_params *params, struct queue **out);
 

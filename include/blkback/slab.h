@@ -25,6 +25,13 @@ struct slab {
  */
 int slab_open(int fd, struct slab *out);
 
+/*
+ * Maps the file as a predecessor left it, with a raised epoch. What is in it is not to be trusted;
+ * the header's ranges are checked. Owns the descriptor on success. Returns 0, -EBADMSG for what is
+ * no slab, -EPROTO for one of another major version, or -errno.
+ */
+int slab_adopt(int fd, struct slab *out);
+
 /* Allocates `bytes` at the end, zeroed, aligned to 64; `offset` from the start of the file. Returns
  * 0 or -errno. */
 int slab_reserve(struct slab *slab, uint32_t bytes, uint32_t *offset);

@@ -150,6 +150,16 @@ static int16_t decode_transfer(const struct ring_slot *slots, const struct slot_
     return check_transfer(limits, segments, out);
 }
 
+static int16_t check_discard(const struct decode_limits *limits, const struct decoded_request *out)
+{
+    if (limits->read_only || !range_within(out->sector, out->discard_sectors, limits->sectors))
+        return BLKIF_RSP_ERROR;
+    /* A hint is rounded; the promise that all of it is erased can't be. */
+    if (out->secure && (out->sector | out->discard_sectors) % limits->sector_units)
+        return BLKIF_RSP_ERROR;
+    return BLKIF_RSP_OKAY;
+}
+
 static int16_t decode_discard(const struct ring_slot *slot, const struct slot_layout *layout,
                               const struct decode_limits *limits, struct decoded_request *out)
 {
@@ -158,12 +168,7 @@ static int16_t decode_discard(const struct ring_slot *slot, const struct slot_la
     out->discard_sectors = load_u64(slot, layout->discard_sectors);
     /* The flag means nothing to a backend that did not offer it (blkif.h). */
     out->secure = limits->discard_secure && (slot->bytes[1] & BLKIF_DISCARD_SECURE) != 0;
-    if (limits->read_only || !range_within(out->sector, out->discard_sectors, limits->sectors))
-        return BLKIF_RSP_ERROR;
-    /* A hint is rounded; the promise that all of it is erased can't be. */
-    if (out->secure && (out->sector | out->discard_sectors) % limits->sector_units)
-        return BLKIF_RSP_ERROR;
-    return BLKIF_RSP_OKAY;
+    return check_discard(limits, out);
 }
 
 /* The part of an indirect request that is in the slot. The answer carries the inner operation: some
@@ -242,4 +247,35 @@ void decode_indirect(const struct decode_limits *limits, struct slab_segment *se
 {
     request->indirect = false;
     settle(request, check_transfer(limits, segments, request));
+}
+
+static int16_t recheck(const struct decode_limits *limits, struct slab_segment *segments,
+                       struct decoded_request *recorded)
+{
+    const bool barrier = recorded->operation == BLKIF_OP_WRITE_BARRIER;
+
+    switch (recorded->operation) {
+    case BLKIF_OP_READ:
+    case BLKIF_OP_WRITE:
+    case BLKIF_OP_WRITE_BARRIER:
+    case BLKIF_OP_FLUSH_DISKCACHE:
+        if (recorded->segments)
+            return check_transfer(limits, segments, recorded);
+        return recorded->operation == BLKIF_OP_FLUSH_DISKCACHE || (barrier && !limits->read_only)
+                   ? BLKIF_RSP_OKAY
+                   : BLKIF_RSP_ERROR;
+    case BLKIF_OP_DISCARD:
+        recorded->segments = 0;
+        return limits->discard ? check_discard(limits, recorded) : BLKIF_RSP_EOPNOTSUPP;
+    default:
+        return BLKIF_RSP_EOPNOTSUPP;
+    }
+}
+
+void decode_recheck(const struct decode_limits *limits, struct slab_segment *segments,
+                    struct decoded_request *recorded)
+{
+    recorded->bytes = 0;
+    recorded->indirect = false;
+    settle(recorded, recheck(limits, segments, recorded));
 }

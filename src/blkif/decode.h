@@ -60,6 +60,14 @@ void decode_request(const struct ring_slot *slots, const struct decode_limits *l
 void decode_indirect(const struct decode_limits *limits, struct slab_segment *segments,
                      struct decoded_request *request);
 
+/*
+ * Checks what a predecessor recorded of a request that it let through, as if it had come from the
+ * guest: what is behind decoding relies on the same. `recorded` is as the entry says but for
+ * `status`, `bytes` and `segments`, which are settled anew. Its segments must be there.
+ */
+void decode_recheck(const struct decode_limits *limits, struct slab_segment *segments,
+                    struct decoded_request *recorded);
+
 /* The request is answered with `status`, a BLKIF_RSP_* other than OKAY: it has no data any more. */
 void decode_refuse(struct decoded_request *request, int16_t status);
 

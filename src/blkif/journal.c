@@ -37,14 +37,13 @@ static void describe_queue(struct slab *slab, uint32_t index, const struct journ
 int journal_create(struct slab *slab, uint32_t index, const struct journal_shape *shape,
                    struct journal *out)
 {
-    const uint32_t extent = shape->segments * (uint32_t)sizeof(struct slab_segment);
-    uint32_t entries, extents;
-    int error = slab_reserve(slab, shape->requests * (uint32_t)sizeof(struct slab_entry), &entries);
+    uint32_t entries;
+    const int error =
+        slab_reserve(slab, journal_entries_bytes(shape) + journal_extents_bytes(shape), &entries);
 
-    if (!error)
-        error = slab_reserve(slab, shape->requests * extent, &extents);
     if (error)
         return error;
+    const uint32_t extents = entries + journal_entries_bytes(shape);
     struct journal journal = {
         .slab = slab,
         .queue = &slab->header->queues[index],

@@ -10,7 +10,7 @@
  *   start     state STARTED (release) → the I/O is submitted
  *   done      status → state DONE (release)
  *   publish   publishing[] of every slot → ring slots → barrier → the ring's rsp_prod (commit
- * point) → entries FREE → rsp_prod
+ *             point) → entries FREE → rsp_prod
  *
  * Against SIGKILL program order is enough: stores that retired are visible to the successor. The
  * release order keeps the compiler to it.
@@ -42,6 +42,21 @@ struct journal_shape {
     uint32_t requests; /* in flight at once */
     uint32_t segments; /* of one request, at most */
 };
+
+/* What a queue has of the slab: entries, and right behind them their segments. Bytes, of both a
+ * multiple of 64. */
+static inline uint32_t journal_entries_bytes(const struct journal_shape *shape)
+{
+    return shape->requests * (uint32_t)sizeof(struct slab_entry);
+}
+
+static inline uint32_t journal_extents_bytes(const struct journal_shape *shape)
+{
+    const uint32_t bytes =
+        shape->requests * shape->segments * (uint32_t)sizeof(struct slab_segment);
+
+    return (bytes + 63U) & ~63U;
+}
 
 /* Allocates and lays out queue `index` of the slab. Returns 0, -ENOSPC, -ENOMEM. */
 int journal_create(struct slab *slab, uint32_t index, const struct journal_shape *shape,
@@ -83,6 +98,29 @@ void journal_done(struct journal *journal, uint32_t tag, int16_t status);
  */
 void journal_publish(struct journal *journal, struct ring *ring, const uint16_t *tags,
                      uint32_t count);
+
+/* What a predecessor left: entries that are not free, by their tags. */
+struct journal_recovered {
+    uint16_t *tags; /* DONE, then STARTED, then TAKEN ones, each in the order of the ring; to be
+                       freed */
+    uint32_t count;
+    uint32_t done;     /* that many are DONE: to be answered */
+    uint32_t started;  /* that many are STARTED: to be carried out again, before any that is not */
+    uint32_t req_cons; /* where the ring is to be read on */
+};
+
+/*
+ * Takes up queue `index` of a slab as a predecessor left it, wherever it was killed:
+ *
+ *   entries whose answer is in the ring → FREE → rsp_prod → req_cons, raised to the last entry
+ *
+ * `shape->start` is the ring's rsp_prod as the frontend's page says. Nothing that is found is
+ * trusted: what can't be after a kill is refused before anything is changed. The contents of an
+ * entry, its operation, sectors and segments, are left to decode_recheck(). Returns 0, -EPROTO or
+ * -ENOMEM. May itself be killed at any time and be called again.
+ */
+int journal_recover(struct slab *slab, uint32_t index, const struct journal_shape *shape,
+                    struct journal *journal_out, struct journal_recovered *out);
 
 /* Gives up an entry without an answer: the ring is gone. */
 void journal_drop(struct journal *journal, uint32_t tag);

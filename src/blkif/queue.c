@@ -74,8 +74,23 @@ static void limits_from_store(struct queue *queue, const struct store_caps *caps
     queue->limits.discard_secure = queue->limits.discard && caps->discard_secure;
 }
 
+/* The journal, new or a predecessor's. The ring is attached. */
+static int set_up_journal(struct queue *queue, const struct queue_params *params,
+                          const struct journal_shape *shape, struct journal_recovered *recovered)
+{
+    const bool fresh = !params->recover || params->slab->header->queues[params->index].slots == 0;
+
+    if (fresh)
+        return journal_create(params->slab, params->index, shape, &queue->journal);
+    const int error =
+        journal_recover(params->slab, params->index, shape, &queue->journal, recovered);
+
+    return error ? error : ring_resume(&queue->ring, recovered->req_cons);
+}
+
 static int set_up(struct queue *queue, const struct queue_params *params)
 {
+    struct journal_recovered recovered = {0};
     int error = ring_init(&queue->ring, params->ring_pages, params->abi, params->ring_order);
 
     if (error)
@@ -97,16 +112,20 @@ static int set_up(struct queue *queue, const struct queue_params *params)
                         : params->max_indirect_segments,
     };
 
-    error = journal_create(params->slab, params->index, &shape, &queue->journal);
-    if (error)
-        return error;
-    queue->statistics = &queue->journal.queue->statistics;
-    if (params->persistent)
+    error = set_up_journal(queue, params, &shape, &recovered);
+    if (!error)
+        queue->statistics = &queue->journal.queue->statistics;
+    if (!error && params->persistent)
         error = persistent_create(params->turn->gnttab, params->turn->domid, params->turn->budget,
                                   &queue->persistent);
     if (!error)
         error = merger_create(queue, shape.requests, &queue->merger);
-    return error ? error : create_requests(queue);
+    if (!error)
+        error = create_requests(queue);
+    if (!error && recovered.tags)
+        error = queue_recover(queue, &recovered);
+    free(recovered.tags);
+    return error;
 }
 
 static bool acceptable(const struct queue_params *params)
@@ -136,6 +155,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
         return error;
     }
     queue->evtchn = params->evtchn;
+    queue->held = params->recover;
     queue->turn->queues++;
     turn_mark_ready(queue);
     *out = queue;
@@ -205,8 +225,9 @@ void queue_pump(struct queue *queue)
         if (!queue->returned.first && queue->answer_count == 0)
             break;
     }
-    if (queue->ring.rsp_published != published_before &&
-        ring_must_notify(&queue->ring, published_before)) {
+    if (queue->must_notify || (queue->ring.rsp_published != published_before &&
+                               ring_must_notify(&queue->ring, published_before))) {
+        queue->must_notify = false;
         queue->statistics->notifications++;
         (void)evtchn_notify(queue->evtchn);
     }

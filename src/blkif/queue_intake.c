@@ -73,6 +73,7 @@ static void take_staged(struct queue *queue, struct staged *staged)
         decode_refuse(decoded, BLKIF_RSP_ERROR);
     journal_take(&queue->journal, staged->tag, decoded);
     request->step = 0;
+    request->replayed = false;
     if (decoded->status == BLKIF_RSP_OKAY) {
         request_list_push(&queue->waiting, request);
     } else {
@@ -113,7 +114,8 @@ static bool acquire(struct queue *queue, struct request *request)
 
     if (entry->operation == BLKIF_OP_WRITE_BARRIER && queue->started > 0)
         return false;
-    if (!overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
+    if (!request->replayed &&
+        !overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
                          request_changes(entry))) {
         /* Another queue's write may be in the way: its end wakes this one. */
         turn_mark_stalled(queue);
@@ -122,7 +124,8 @@ static bool acquire(struct queue *queue, struct request *request)
     request->mapped =
         entry->bytes && queue->persistent && persistent_get(queue->persistent, request);
     if (entry->bytes && !request->mapped && !turn_get_buffers(queue, request)) {
-        overlap_release(queue->overlaps, &request->range);
+        if (!request->replayed)
+            overlap_release(queue->overlaps, &request->range);
         return false;
     }
     return true;

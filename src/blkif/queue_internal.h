@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A queue from the inside, for the files that make it up: queue.c (life, passes), queue_intake.c
- * (ring to store), queue_answer.c (store to ring), turn.c. */
+ * (ring to store), queue_answer.c (store to ring), queue_recover.c (after a kill), turn.c. */
 #ifndef BLKBACK_BLKIF_QUEUE_INTERNAL_H
 #define BLKBACK_BLKIF_QUEUE_INTERNAL_H
 
@@ -55,7 +55,8 @@ struct queue {
     bool finishing;          /* its owner waits until it is idle */
     bool broken;
     bool disconnected;
-    bool masked; /* an event was taken and the port not unmasked yet */
+    bool must_notify; /* in any case, once */
+    bool masked;      /* an event was taken and the port not unmasked yet */
 
     bool is_ready;
     bool is_stalled;
@@ -80,6 +81,10 @@ void queue_submit_step(struct queue *queue, struct request *request);
 void queue_submit_prepared(struct queue *queue, struct request *request);
 /* Tries again what the engine had no room for. */
 void queue_resubmit(struct queue *queue);
+
+/* queue_recover.c: takes up what a predecessor left in the journal. Returns 0, or -EPROTO for what
+ * none leaves. */
+int queue_recover(struct queue *queue, const struct journal_recovered *recovered);
 
 /* queue_answer.c: goes on with what came back from the store; publishes what is DONE. */
 void queue_handle_returned(struct queue *queue);

@@ -27,8 +27,9 @@ struct request {
     uint16_t buffer_count;
     bool mapped; /* its data lies in mapped pages of the guest: no buffers, no copies */
     uint16_t tag;
-    uint8_t step; /* of its plan, the one under way */
-    bool copied;  /* set by guest_memory_run() */
+    bool replayed; /* a predecessor had started it: it keeps its range until it is finished */
+    uint8_t step;  /* of its plan, the one under way */
+    bool copied;   /* set by guest_memory_run() */
 };
 
 /* First in, first out. */

@@ -28,6 +28,14 @@ int ring_init(struct ring *ring, void *pages, enum blkif_abi abi, uint32_t order
     return ring_available(ring, &available);
 }
 
+int ring_resume(struct ring *ring, uint32_t req_cons)
+{
+    uint32_t available;
+
+    ring->req_cons = req_cons;
+    return ring_available(ring, &available);
+}
+
 int ring_available(const struct ring *ring, uint32_t *out)
 {
     /* Pairs with the frontend's barrier between filling slots and raising req_prod. */

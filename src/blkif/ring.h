@@ -47,6 +47,10 @@ struct ring_slot {
  */
 int ring_init(struct ring *ring, void *pages, enum blkif_abi abi, uint32_t order);
 
+/* Reads on at `req_cons`, where a predecessor's requests end that are not all answered. Returns 0
+ * or -EPROTO. */
+int ring_resume(struct ring *ring, uint32_t req_cons);
+
 /* Number of slots to be taken; -EPROTO when the frontend's req_prod ran ahead or backwards. */
 int ring_available(const struct ring *ring, uint32_t *out);
 

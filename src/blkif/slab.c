@@ -44,6 +44,28 @@ int slab_open(int fd, struct slab *out)
     return 0;
 }
 
+int slab_adopt(int fd, struct slab *out)
+{
+    struct slab_header old;
+    int error = slab_read_header(fd, &old);
+
+    if (error)
+        return error;
+    if (old.file_size > SLAB_SPAN || old.file_size % 64)
+        return -EBADMSG;
+    error = posix_fallocate(fd, 0, (off_t)old.file_size);
+    if (error)
+        return -error;
+    struct slab_header *header = mmap(NULL, SLAB_SPAN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (header == MAP_FAILED)
+        return -errno;
+    header->epoch = old.epoch + 1;
+    *out = (struct slab){
+        .fd = fd, .header = header, .mapped = SLAB_SPAN, .allocated = (uint32_t)old.file_size};
+    return 0;
+}
+
 int slab_reserve(struct slab *slab, uint32_t bytes, uint32_t *offset)
 {
     const uint64_t end = (uint64_t)slab->allocated + align64(bytes);

@@ -2,9 +2,11 @@
 /* Everything around a queue: see rig.h. */
 #include "rig.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
@@ -86,11 +88,9 @@ static void front_create(struct front *front, const struct rig_options *options)
     memset(front->spans, 1, sizeof(front->spans));
 }
 
-void rig_connect(struct rig *rig, unsigned index)
+static void connect_queue(struct rig *rig, unsigned index, bool recover)
 {
-    struct front *front = &rig->front[index];
-
-    front_create(front, &rig->options);
+    const struct front *front = &rig->front[index];
     const struct queue_params params = {
         .turn = &rig->turn,
         .store = &rig->store.base,
@@ -108,10 +108,70 @@ void rig_connect(struct rig *rig, unsigned index)
         .max_indirect_segments = rig->options.max_indirect_segments,
         .discard = rig->options.discard,
         .persistent = rig->options.persistent,
+        .recover = recover,
     };
 
-    assert_int_equal(queue_connect(&params, &rig->queue[index]), 0);
+    rig->recovered = queue_connect(&params, &rig->queue[index]);
+    if (rig->recovered)
+        evtchn_close(front->evtchn);
+}
+
+void rig_connect(struct rig *rig, unsigned index)
+{
+    front_create(&rig->front[index], &rig->options);
+    connect_queue(rig, index, false);
+    assert_int_equal(rig->recovered, 0);
     (void)rig_settle(rig);
+}
+
+/* The process is gone: what it has in memory, its channels, and its mappings of the guest. */
+static void bury(struct rig *rig, bool io_lands)
+{
+    for (unsigned i = 0; i < RIG_QUEUES; i++)
+        if (rig->queue[i])
+            queue_disconnect(rig->queue[i]);
+    while (rig->store.held_count)
+        fake_store_finish(&rig->store, 0, io_lands ? 0 : -EIO);
+    (void)rig_settle(rig);
+    for (unsigned i = 0; i < RIG_QUEUES; i++) {
+        queue_destroy(rig->queue[i]);
+        rig->was_connected[i] = rig->queue[i] != NULL;
+        rig->queue[i] = NULL;
+    }
+}
+
+void rig_kill(struct rig *rig, bool io_lands)
+{
+    const uint32_t bytes = rig->slab.allocated;
+    uint8_t *slab = malloc(bytes);
+    const int fd = dup(rig->slab.fd);
+
+    memcpy(slab, rig->slab.header, bytes);
+    bury(rig, io_lands);
+    assert_int_equal(pwrite(fd, slab, bytes, 0), (ssize_t)bytes);
+    free(slab);
+    slab_close(&rig->slab);
+    rig->slab.fd = fd;
+}
+
+int rig_take_up(struct rig *rig)
+{
+    int error = slab_adopt(rig->slab.fd, &rig->slab);
+
+    if (error)
+        (void)close(rig->slab.fd);
+    for (unsigned i = 0; !error && i < RIG_QUEUES; i++) {
+        if (!rig->was_connected[i])
+            continue;
+        rig->front[i].evtchn = fake_evtchn_create();
+        connect_queue(rig, i, true);
+        error = rig->recovered;
+    }
+    for (unsigned i = 0; !error && i < RIG_QUEUES; i++)
+        if (rig->queue[i])
+            queue_resume(rig->queue[i], &rig->store.base);
+    (void)rig_settle(rig);
+    return error;
 }
 
 static void describe_store(struct store_caps *caps, const struct rig_options *options)

@@ -59,6 +59,8 @@ struct rig {
     unsigned drained;
     unsigned quiet;
     bool destroy_when_drained; /* all queues, as a vbd does */
+    bool was_connected[RIG_QUEUES];
+    int recovered; /* what queue_connect() returned last */
 };
 
 struct rig_request {
@@ -94,6 +96,13 @@ struct rig_response {
 struct rig *rig_create(const struct rig_options *options);
 void rig_connect(struct rig *rig, unsigned index);
 void rig_destroy(struct rig *rig);
+
+/* Kills the process at this moment: the slab, the rings and the disk stay. I/O in flight still
+ * reaches the disk, or none of it does. */
+void rig_kill(struct rig *rig, bool io_lands);
+
+/* A successor takes up all queues. Returns 0 or what the first that can't be returned. */
+int rig_take_up(struct rig *rig);
 
 /* Puts a request into the ring; the backend sees it after front_push(). */
 void front_put(struct front *front, const struct rig_request *request);
