@@ -165,7 +165,8 @@ struct slab_header {
     uint32_t entries_end;  /* where the entries end and the extents begin, bytes */
     uint64_t file_size;    /* what is allocated: no store ever goes beyond it */
     uint32_t store_paused; /* number of rings that wait because a flush failed */
-    uint32_t pad;
+    uint32_t data_lost; /* a flush through the page cache failed: a later success would mean nothing
+                         */
     uint64_t reserved[11];
     struct slab_queue queues[STATE_MAX_QUEUES];
 };

@@ -21,8 +21,10 @@ struct store_caps {
     uint32_t physical_sector_size; /* bytes */
     uint32_t memory_alignment;     /* of iov bases, bytes */
     bool read_only;
-    bool flush;         /* IO_FLUSH makes everything that completed before it stable */
-    bool direct;        /* page cache is bypassed */
+    bool flush;     /* IO_FLUSH makes everything that completed before it stable */
+    bool direct;    /* page cache is bypassed */
+    bool data_lost; /* the page cache has lost data that was written: no flush succeeds any more.
+                       Set by the owner */
     const char *engine; /* name of the engine in use, or of the driver where it has none */
     /*
      * IO_DISCARD does something. What is discarded are the granules that lie whole within its

@@ -31,6 +31,9 @@
  *     B GRANT_BUDGET        in place of `vbd`: granted pages that all vbds of the worker may keep
  *                           mapped together
  *
+ * When the broker hangs up, the worker finishes and answers what it has started, takes nothing
+ * more, and leaves; the rings and the journal stay as they are for a successor.
+ *
  * Each message names its vbd by a number that the broker chose and does not use again in this
  * worker's life.
  */
@@ -44,7 +47,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 3U
+#define WORKER_PROTOCOL_VERSION 4U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -97,7 +100,7 @@ struct worker_open_store {
     uint32_t
         discard_granularity; /* block devices: struct discard_limits, which only the broker can */
     uint32_t discard_alignment; /* read */
-    uint32_t pad;
+    uint32_t adopt;             /* 1: the slab is a predecessor's, to be gone on with */
     uint64_t discard_max_bytes;
     char vdev[32]; /* for log lines */
 };
@@ -126,6 +129,8 @@ struct worker_connect_queue {
     uint32_t max_indirect_segments; /* per indirect request; 0: not offered */
     uint32_t persistent;            /* 1: the frontend keeps its grants, they may stay mapped */
     uint32_t local_port;            /* bound on the attached event channel handle */
+    uint32_t recover; /* 1: a predecessor served the ring: its journal is gone on with. Nothing
+                         begins before all queues are connected */
     uint32_t ring_refs[STATE_MAX_RING_PAGES];
 };
 
@@ -171,5 +176,8 @@ int64_t image_fence_offset(uint32_t domid, uint32_t devid);
 /* Takes a lock byte without blocking. Returns 0, -EAGAIN when held elsewhere, or -errno. */
 int image_lock(int fd, int64_t offset, bool exclusive);
 int image_unlock(int fd, int64_t offset);
+
+/* Whether nobody else holds the byte, in any mode. What can't be found out is not free. */
+bool image_lock_is_free(int fd, int64_t offset);
 
 #endif

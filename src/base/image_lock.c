@@ -34,3 +34,11 @@ int image_unlock(int fd, int64_t offset)
 {
     return set_lock(fd, offset, F_UNLCK);
 }
+
+bool image_lock_is_free(int fd, int64_t offset)
+{
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1, .l_pid = 0};
+
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}

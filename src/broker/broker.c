@@ -44,9 +44,7 @@ static void evaluate_dirty(struct broker *broker)
     while (count-- > 0 && (vbd = TAILQ_FIRST(&broker->dirty)) != NULL) {
         TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
         vbd->dirty = false;
-        if (broker->stopping)
-            vbd_stop(vbd);
-        else
+        if (!broker->stopping)
             vbd_evaluate(vbd);
     }
 }
@@ -58,8 +56,6 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
 
     evaluate_dirty(broker);
-    if (broker->stopping)
-        domain_stop_idle_workers(broker);
     if (TAILQ_EMPTY(&broker->dirty))
         ev_idle_stop(loop, &broker->again);
     else
@@ -281,7 +277,6 @@ static void on_stop_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
 void broker_stop(struct broker *broker)
 {
-    struct vbd *vbd;
     if (broker->stopping)
         return;
     broker->stopping = true;
@@ -289,11 +284,7 @@ void broker_stop(struct broker *broker)
     ev_io_stop(broker->loop, &broker->xs_ready);
     ev_timer_init(&broker->deadline, on_stop_timeout, STOP_SECONDS, 0.);
     ev_timer_start(broker->loop, &broker->deadline);
-    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
-    {
-        vbd_stop(vbd);
-    }
-    domain_stop_idle_workers(broker);
+    domain_stop_workers(broker);
     broker_check_stopped(broker);
 }
 

@@ -56,9 +56,9 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
                  const struct config *config, char *why);
 
 /*
- * Stops cleanly: takes nothing new, has the workers finish and close every store, and breaks the
- * loop when they have, or after 10 s. XenStore and the state files stay as they are, for a
- * successor.
+ * Stops cleanly: takes nothing new, has the workers finish and answer what they have started, and
+ * breaks the loop when they have left, or after 10 s. Disks stay connected: XenStore and the state
+ * files are left as they are, for a successor.
  */
 void broker_stop(struct broker *broker);
 

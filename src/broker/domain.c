@@ -12,6 +12,11 @@
 
 #define READY_SECONDS 10.0
 
+/* A worker that dies is replaced at once while its guest gets answers; one that dies again and
+ * again without any is given more and more time. */
+#define RESTART_SECONDS     0.05
+#define RESTART_SECONDS_MAX 5.0
+
 struct domain {
     TAILQ_ENTRY(domain) entry;
     struct broker *broker;
@@ -25,6 +30,10 @@ struct domain {
     struct worker_process *worker;
     struct log_limit limit;
     ev_timer ready_timer;
+    ev_timer restart;  /* no worker is started before it fires */
+    unsigned in_vain;  /* workers that died in a row and had answered nothing */
+    uint64_t answered; /* by all workers so far */
+    char last_death[64];
     char uuid[40];
     TAILQ_HEAD(, vbd) vbds;
 };
@@ -37,6 +46,23 @@ static void on_ready_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     log_error("domain %u: its worker is not ready after %.0f s and is ended", domain->domid,
               READY_SECONDS);
     worker_process_kill(domain->worker);
+}
+
+static void start_waiting(struct domain *domain)
+{
+    struct vbd *vbd;
+    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+    {
+        if (vbd->store == STORE_WAITS)
+            vbd_open_again(vbd);
+    }
+}
+
+static void on_restart(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    start_waiting(timer->data);
 }
 
 int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
@@ -57,6 +83,8 @@ int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
     TAILQ_INIT(&domain->vbds);
     ev_timer_init(&domain->ready_timer, on_ready_timeout, READY_SECONDS, 0.);
     domain->ready_timer.data = domain;
+    ev_timer_init(&domain->restart, on_restart, RESTART_SECONDS, 0.);
+    domain->restart.data = domain;
     TAILQ_INSERT_TAIL(&broker->domains, domain, entry);
     *out = domain;
     return 0;
@@ -65,6 +93,7 @@ int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
 static void forget(struct domain *domain)
 {
     struct broker *broker = domain->broker;
+    ev_timer_stop(broker->loop, &domain->restart);
     TAILQ_REMOVE(&broker->domains, domain, entry);
     free(domain);
 }
@@ -192,6 +221,27 @@ static void on_message(void *context, const struct worker_message *message)
     }
 }
 
+/* How soon the next worker may start; the answers that the last one gave decide. */
+static void plan_restart(struct domain *domain)
+{
+    struct vbd *vbd;
+    uint64_t answered = 0;
+
+    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+    {
+        answered += vbd_answered(vbd);
+    }
+    domain->in_vain = answered > domain->answered ? 0 : domain->in_vain + 1;
+    domain->answered = answered;
+    if (domain->in_vain < 2)
+        return;
+    double seconds = RESTART_SECONDS;
+    for (unsigned i = 2; i < domain->in_vain && seconds < RESTART_SECONDS_MAX; i++)
+        seconds *= 2;
+    ev_timer_set(&domain->restart, seconds, 0.);
+    ev_timer_start(domain->broker->loop, &domain->restart);
+}
+
 static void on_exit_of_worker(void *context, const char *how)
 {
     struct domain *domain = context;
@@ -204,6 +254,9 @@ static void on_exit_of_worker(void *context, const char *how)
     }
     domain->worker = NULL;
     domain->ready = false;
+    snprintf(domain->last_death, sizeof(domain->last_death), "%s", how);
+    if (!domain->retired && !broker->stopping)
+        plan_restart(domain);
     domain->losing_worker = true; /* what follows may remove the last vbd */
     struct vbd *vbd;
     struct vbd *next;
@@ -222,6 +275,8 @@ int domain_need_worker(struct domain *domain)
 {
     if (domain->worker != NULL)
         return domain->ready ? 0 : -EINPROGRESS;
+    if (ev_is_active(&domain->restart))
+        return -EINPROGRESS;
     const struct config *config = &domain->broker->config;
     struct worker_process_options options = {
         .binary = config->worker,
@@ -245,6 +300,22 @@ int domain_need_worker(struct domain *domain)
     return -EINPROGRESS;
 }
 
+unsigned domain_deaths_in_vain(const struct domain *domain)
+{
+    return domain->in_vain;
+}
+
+const char *domain_last_death(const struct domain *domain)
+{
+    return domain->last_death;
+}
+
+void domain_forgive(struct domain *domain)
+{
+    domain->in_vain = 0;
+    ev_timer_stop(domain->broker->loop, &domain->restart);
+}
+
 uint32_t domain_next_number(struct domain *domain)
 {
     return ++domain->last_number;
@@ -266,23 +337,13 @@ uint32_t domain_worker_pid(const struct domain *domain)
     return domain->worker != NULL ? worker_process_pid(domain->worker) : 0;
 }
 
-static bool holds_store(const struct domain *domain)
-{
-    const struct vbd *vbd;
-    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
-    {
-        if (vbd->store == STORE_OPENING || vbd->store == STORE_OPEN || vbd->store == STORE_CLOSING)
-            return true;
-    }
-    return false;
-}
-
-void domain_stop_idle_workers(struct broker *broker)
+void domain_stop_workers(struct broker *broker)
 {
     struct domain *domain;
     TAILQ_FOREACH(domain, &broker->domains, entry)
     {
-        if (domain->worker != NULL && !holds_store(domain))
+        ev_timer_stop(broker->loop, &domain->restart);
+        if (domain->worker != NULL)
             worker_process_stop(domain->worker);
     }
 }

@@ -16,7 +16,8 @@ void domain_remove_vbd(struct domain *domain, struct vbd *vbd);
 
 /*
  * Starts the worker if there is none. Returns 0 when it is ready, -EINPROGRESS when
- * vbd_worker_ready() will be called for every vbd that waits, or vbd_worker_lost(); else -errno.
+ * vbd_worker_ready() will be called for every vbd that waits, or vbd_worker_lost(), or
+ * vbd_open_again() after a while; else -errno.
  */
 int domain_need_worker(struct domain *domain);
 
@@ -35,8 +36,17 @@ void domain_share_grants(struct broker *broker);
 /* 0: none. */
 uint32_t domain_worker_pid(const struct domain *domain);
 
-/* In a clean stop: asks the workers to leave that have no store any more. */
-void domain_stop_idle_workers(struct broker *broker);
+/* Workers that died in a row while no request was answered. */
+unsigned domain_deaths_in_vain(const struct domain *domain);
+
+/* How the last worker ended, for people; empty: none has. */
+const char *domain_last_death(const struct domain *domain);
+
+/* Somebody asks anew: workers that died in vain are forgotten. */
+void domain_forgive(struct domain *domain);
+
+/* In a clean stop: asks the workers to finish what they have started, and to leave. */
+void domain_stop_workers(struct broker *broker);
 bool domain_any_worker(const struct broker *broker);
 /* Ends all that are left without waiting for them. */
 void domain_end_workers(struct broker *broker);

@@ -318,6 +318,11 @@ bool image_held_by_twin(const struct image_table *table, const struct image *ima
     return false;
 }
 
+bool image_fence_is_free(const struct image *image, uint32_t domid, uint32_t devid)
+{
+    return image_lock_is_free(image->fd, image_fence_offset(domid, devid));
+}
+
 void image_release(struct image_table *table, struct image *image)
 {
     if (!image)

@@ -72,6 +72,12 @@ int image_size(const struct image *image, uint64_t *out);
  */
 bool image_held_by_twin(const struct image_table *table, const struct image *image);
 
+/*
+ * Whether no I/O of a worker, living or dead, can reach the image through that disk any more: its
+ * fence is free.
+ */
+bool image_fence_is_free(const struct image *image, uint32_t domid, uint32_t devid);
+
 /* Lets this user go, which closes its descriptor; with the last one goes the lock. Accepts NULL. */
 void image_release(struct image_table *table, struct image *image);
 

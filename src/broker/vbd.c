@@ -90,15 +90,12 @@ void vbd_unwatch_frontend(struct vbd *vbd)
     (void)xenstore_unwatch(vbd->broker->xs, path, token);
 }
 
-/*
- * Where a vbd that a former broker, or the kernel's backend, has already worked on is taken up.
- * Rings that were connected are lost: nobody serves them, and the frontend must begin again.
- */
+/* Where a vbd that a former broker, or the kernel's backend, has already worked on is taken up. */
 static void take_up(struct vbd *vbd, uint32_t backend_state)
 {
     switch (backend_state) {
     case XENBUS_CONNECTED:
-        vbd_fail(vbd, -EIO, "it was connected when its backend ended");
+        vbd_take_over(vbd);
         break;
     case XENBUS_CLOSING:
         vbd->phase = VBD_CLOSING;
@@ -247,30 +244,30 @@ void vbd_begin(struct vbd *vbd)
 
 void vbd_worker_lost(struct vbd *vbd, const char *how)
 {
-    bool was_open =
-        vbd->store == STORE_WAITS || vbd->store == STORE_OPENING || vbd->store == STORE_OPEN;
-    bool served = vbd->rings != RINGS_NONE;
+    bool had_store =
+        vbd->store == STORE_OPENING || vbd->store == STORE_OPEN || vbd->store == STORE_CLOSING;
+    bool leaving = vbd->gone || vbd->store == STORE_CLOSING ||
+                   (vbd->closing && vbd->rings != RINGS_CONNECTED && vbd->rings != RINGS_FINISHING);
 
-    vbd->rings = RINGS_NONE;
     vbd->number = 0;
-    vbd->offer.store_known = false;
-    if (vbd->store != STORE_IMAGE_BUSY) {
-        vbd_release_image(vbd);
-        vbd->store = was_open                     ? STORE_FAILED
-                     : vbd->store == STORE_FAILED ? STORE_FAILED
-                                                  : STORE_NONE;
-    }
-    if (vbd->broker->stopping || vbd->gone) {
-        vbd_mark_dirty(vbd);
+    vbd->unfenced |= had_store;
+    if (vbd->broker->stopping)
+        return; /* everything stays as it is for a successor */
+    if (!had_store && vbd->store != STORE_WAITS)
+        return;
+    if (!leaving) {
+        vbd_log(vbd, LOG_LEVEL_WARNING, "its worker ended: %s", how);
+        vbd_recover(vbd);
         return;
     }
-    if (was_open) {
-        snprintf(vbd->reason, sizeof(vbd->reason), "its worker ended: %s", how);
-        vbd->settled = true;
+    vbd->rings = RINGS_NONE;
+    vbd->taking_up = false;
+    vbd->offer.store_known = false;
+    if (!vbd_wait_for_fence(vbd)) {
+        vbd_release_image(vbd);
+        vbd->store = STORE_NONE;
     }
     if (vbd->closing)
         vbd_close_continue(vbd);
-    else if (served && vbd->phase != VBD_CLOSED && vbd->phase != VBD_CLOSING)
-        vbd_fail(vbd, -EIO, vbd->reason);
     vbd_mark_dirty(vbd);
 }

@@ -4,7 +4,8 @@
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
  * store), vbd_caps.c (what it can do), vbd_medium.c (media that change), vbd_size.c (images that
  * grow), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c
- * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file).
+ * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file), vbd_recover.c
+ * (after the death of a worker or a broker).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -17,6 +18,7 @@
 
 #define VBD_PATH_MAX     64U
 #define VBD_FRONTEND_MAX 128U
+#define STATE_NAME_MAX   40U /* of a state file */
 
 enum vbd_store {
     STORE_NONE,
@@ -26,6 +28,7 @@ enum vbd_store {
     STORE_OPEN,
     STORE_FAILED, /* `reason` says why; opened again when the hook or a frontend asks */
     STORE_CLOSING,
+    STORE_FENCING, /* nobody uses the image any more, but I/O of a dead worker may still reach it */
 };
 
 enum vbd_rings {
@@ -35,6 +38,7 @@ enum vbd_rings {
     RINGS_FINISHING,     /* until the worker has answered what they hold, and disconnected */
     RINGS_DISCONNECTING, /* until the worker has given rings and channels back */
     RINGS_DRAINING,      /* they are, but I/O is in flight */
+    RINGS_LOST,          /* the worker that served them is dead; its successor is on its way */
 };
 
 /* What the toolstack wrote in the backend directory. */
@@ -104,7 +108,12 @@ struct vbd {
     bool may_connect;
     bool check_domain; /* the hypervisor is to be asked whether the domain lives */
     bool domain_dead;
-    bool error_shown; /* error nodes are there */
+    bool error_shown;         /* error nodes are there */
+    bool taking_up;           /* its rings are, after a death: the frontend is not to notice */
+    bool unfenced;            /* a worker died with the image open: its I/O may not be over */
+    double lost_at;           /* when the rings were */
+    uint64_t expected_device; /* of the image, as the connection file has it; 0: any */
+    uint64_t expected_inode;
 
     struct vbd_toolstack toolstack;
     struct vbd_hook hook;
@@ -188,6 +197,10 @@ int vbd_read_toolstack(struct vbd *vbd);
  * STORE_FAILED. */
 void vbd_open_start(struct vbd *vbd);
 
+/* The same with the image it has, for another worker; where rings were lost, with the journal that
+ * is there. */
+void vbd_open_again(struct vbd *vbd);
+
 /* The image has been busy for long enough. */
 void vbd_open_give_up(struct vbd *vbd);
 
@@ -246,6 +259,10 @@ bool vbd_discard_wanted(const struct vbd *vbd, const struct disk_config *disk);
 
 /* ---- vbd_connect.c ---- */
 
+/* Hands the rings that were lost, as they were negotiated, to the worker that has the store open
+ * now. */
+void vbd_reconnect(struct vbd *vbd);
+
 /* Negotiates and connects; ends in VBD_CONNECTED, or in vbd_fail(). */
 void vbd_connect(struct vbd *vbd);
 
@@ -265,9 +282,6 @@ void vbd_disconnect(struct vbd *vbd);
 /* Has the store closed if it can be now; the answer comes as a message. Returns true if nothing of
  * it is left. */
 bool vbd_let_go(struct vbd *vbd);
-
-/* In a clean stop of the broker: lets go of the store and writes nothing. */
-void vbd_stop(struct vbd *vbd);
 
 /* Goes on with closing after something has ended. */
 void vbd_close_continue(struct vbd *vbd);
@@ -302,11 +316,34 @@ void vbd_hook_update(struct vbd *vbd);
 /* Replies to whatever still waits, before the vbd is freed. */
 void vbd_hook_finish(struct vbd *vbd);
 
+/* ---- vbd_recover.c ---- */
+
+/* The worker is dead: another takes its place, with the rings that it served. Only with an open or
+ * opening store. */
+void vbd_recover(struct vbd *vbd);
+
+/* All rings are served again. */
+void vbd_recovered(struct vbd *vbd);
+
+/* A disk that XenStore shows as connected, which another broker served: goes on with it if
+ * everything is as the connection file says. */
+void vbd_take_over(struct vbd *vbd);
+
+/*
+ * Before the image is let go of: returns false when no I/O of a dead worker can reach it any more.
+ * Else it waits for that in STORE_FENCING, has the image released then, and returns true.
+ */
+bool vbd_wait_for_fence(struct vbd *vbd);
+
+/* How many requests its rings have had answers to, as the slab says; a measure of progress. */
+uint64_t vbd_answered(const struct vbd *vbd);
+
 /* ---- vbd_status.c ---- */
 
 /* Writes the connection file if anything in it has changed. */
 void vbd_status_save(struct vbd *vbd);
 void vbd_status_remove(struct vbd *vbd);
-void vbd_slab_name(const struct vbd *vbd, char name[40]);
+void vbd_slab_name(const struct vbd *vbd, char name[STATE_NAME_MAX]);
+void vbd_connection_name(const struct vbd *vbd, char name[STATE_NAME_MAX]);
 
 #endif

@@ -40,6 +40,7 @@ bool vbd_let_go(struct vbd *vbd)
         return false;
     case STORE_OPENING: /* its answer comes first */
     case STORE_CLOSING:
+    case STORE_FENCING:
         return false;
     case STORE_IMAGE_BUSY:
         ev_timer_stop(vbd->broker->loop, &vbd->retry);
@@ -49,16 +50,11 @@ bool vbd_let_go(struct vbd *vbd)
     case STORE_FAILED:
         break;
     }
+    if (vbd_wait_for_fence(vbd))
+        return false;
     vbd_release_image(vbd);
     vbd->store = STORE_NONE;
     return true;
-}
-
-void vbd_stop(struct vbd *vbd)
-{
-    ev_timer_stop(vbd->broker->loop, &vbd->settle);
-    if (vbd->store != STORE_NONE && vbd->store != STORE_FAILED)
-        (void)vbd_let_go(vbd);
 }
 
 static void closed(struct vbd *vbd)
@@ -103,6 +99,7 @@ void vbd_close_continue(struct vbd *vbd)
     case RINGS_CONNECTING:
     case RINGS_DISCONNECTING:
     case RINGS_DRAINING:
+    case RINGS_LOST:
         return;
     case RINGS_NONE:
         break;
@@ -123,6 +120,10 @@ static void on_drain_timeout(struct ev_loop *loop, ev_timer *timer, int events)
         vbd_disconnect(vbd);
         start_timer(vbd, DRAIN_SECONDS);
         return;
+    }
+    if (vbd->rings == RINGS_LOST) {
+        vbd->rings = RINGS_NONE;
+        vbd->taking_up = false;
     }
     vbd_log(vbd, LOG_LEVEL_WARNING,
             "its storage has not finished after %.0f s; the image stays "

@@ -85,6 +85,7 @@ static int send_connect(struct vbd *vbd, unsigned queue, const struct channel *c
         .max_indirect_segments = settled->max_indirect_segments,
         .persistent = settled->persistent,
         .local_port = channel->local_port,
+        .recover = vbd->taking_up,
     };
     memcpy(message.u.connect_queue.ring_refs, settled->queues[queue].ring_refs,
            sizeof(settled->queues[queue].ring_refs));
@@ -128,6 +129,21 @@ void vbd_connect(struct vbd *vbd)
     vbd->rings = RINGS_CONNECTING;
 }
 
+void vbd_reconnect(struct vbd *vbd)
+{
+    char why[NEGOTIATE_WHY_MAX] = "";
+
+    vbd->taking_up = true;
+    vbd->queues_connected = 0;
+    vbd->rings = RINGS_CONNECTING;
+    int error = connect_queues(vbd, why);
+    if (error == 0)
+        return;
+    vbd->rings = RINGS_NONE;
+    vbd->taking_up = false;
+    vbd_fail(vbd, error, why);
+}
+
 bool vbd_check_rings(struct vbd *vbd)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
@@ -152,7 +168,14 @@ bool vbd_check_rings(struct vbd *vbd)
 
 static void connected(struct vbd *vbd)
 {
+    /* One that was connecting has not been shown to the frontend yet. */
+    if (vbd->taking_up && vbd->phase != VBD_INIT_WAIT) {
+        vbd_recovered(vbd);
+        return;
+    }
     vbd->rings = RINGS_CONNECTED;
+    vbd->taking_up = false;
+    vbd_status_save(vbd);  /* before the frontend sends anything that a successor has to answer */
     vbd_remove_error(vbd); /* what was wrong before is mended */
     int error = vbd_publish_connected(vbd);
     if (error == -ENOENT || error == -ECANCELED) {
@@ -181,6 +204,7 @@ static void fail_rings(struct vbd *vbd, const struct worker_message *message)
     log_escape(message->u.text, reason, sizeof(reason));
     if (vbd->rings == RINGS_CONNECTING)
         vbd_disconnect(vbd);
+    vbd->taking_up = false;
     vbd_fail(vbd, message->error < 0 ? message->error : -EIO, reason);
 }
 

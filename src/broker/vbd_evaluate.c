@@ -95,6 +95,8 @@ static void evaluate_ghost(struct vbd *vbd)
 {
     if (vbd->rings == RINGS_CONNECTED)
         vbd_disconnect(vbd);
+    if (vbd->rings == RINGS_LOST)
+        vbd->rings = RINGS_NONE;
     if (vbd->rings != RINGS_CONNECTING && vbd_let_go(vbd))
         vbd_destroy(vbd);
 }
@@ -176,7 +178,8 @@ static bool perform(struct vbd *vbd, enum vbd_action action)
             vbd_connect(vbd);
         return false;
     case VBD_CHECK_RINGS:
-        (void)vbd_check_rings(vbd);
+        if (vbd->rings == RINGS_CONNECTED)
+            (void)vbd_check_rings(vbd);
         return false;
     case VBD_START_CLOSING:
         return start_closing(vbd);

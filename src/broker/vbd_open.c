@@ -14,6 +14,11 @@
 
 #define BUSY_RETRY_SECONDS 0.25
 
+/* Deaths of workers in vain before a disk is given up: soon when somebody waits for it to be
+ * attached, after half a minute when a guest is using it. */
+#define DEATHS_OPENING   3U
+#define DEATHS_CONNECTED 13U
+
 static int read_text(const struct vbd *vbd, const char *node, char *value, unsigned size)
 {
     return xenstore_read_at(vbd->broker->xs, vbd->path, node, value, size);
@@ -67,11 +72,18 @@ static void open_failed(struct vbd *vbd, const char *format, ...)
     vsnprintf(reason, sizeof(reason), format, arguments);
     va_end(arguments);
     memcpy(vbd->reason, reason, sizeof(reason));
-    vbd_release_image(vbd);
-    vbd->store = STORE_FAILED;
     vbd->settled = true;
     vbd->number = 0;
     vbd_log(vbd, LOG_LEVEL_ERROR, "can't be served: %s", reason);
+    if (!vbd_wait_for_fence(vbd)) {
+        vbd_release_image(vbd);
+        vbd->store = STORE_FAILED;
+    }
+    if (vbd->rings == RINGS_LOST) {
+        vbd->rings = RINGS_NONE;
+        vbd->taking_up = false;
+        vbd_fail(vbd, -EIO, vbd->reason);
+    }
     vbd_mark_dirty(vbd);
 }
 
@@ -125,15 +137,16 @@ static void identify_user(struct vbd *vbd)
     snprintf(vbd->user.uuid, sizeof(vbd->user.uuid), "%s", domain_uuid(vbd->domain));
 }
 
-static int create_slab(struct vbd *vbd)
+static int open_slab(struct vbd *vbd)
 {
-    char name[40];
+    char name[STATE_NAME_MAX];
+    bool keep = vbd->rings == RINGS_LOST; /* its journal is to be gone on with */
     vbd_slab_name(vbd, name);
     int fd = openat(vbd->broker->state_dir, name,
-                    O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+                    O_RDWR | O_CLOEXEC | O_NOFOLLOW | (keep ? 0 : O_CREAT | O_TRUNC), 0600);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)sizeof(struct slab_header)) != 0) {
+    if (!keep && ftruncate(fd, (off_t)sizeof(struct slab_header)) != 0) {
         int error = -errno;
         close(fd);
         return error;
@@ -170,6 +183,7 @@ static void fill_open_store(const struct vbd *vbd, const struct disk_config *dis
         .fence = image != NULL && !disk->read_only,
         .size = disk->target.size,
         .discard = vbd_discard_wanted(vbd, disk),
+        .adopt = vbd->rings == RINGS_LOST,
     };
     struct discard_limits limits;
     if (image != NULL && image_discard_limits(image, &limits) == 0) {
@@ -228,9 +242,15 @@ void vbd_worker_ready(struct vbd *vbd)
 
 static void image_is_open(struct vbd *vbd)
 {
-    int error = create_slab(vbd);
+    int error = open_slab(vbd);
     if (error != 0) {
         open_failed_with(vbd, "can't make its state file", error);
+        return;
+    }
+    unsigned patience = vbd->rings == RINGS_LOST ? DEATHS_CONNECTED : DEATHS_OPENING;
+    if (domain_deaths_in_vain(vbd->domain) >= patience) {
+        open_failed(vbd, "its workers end again and again; the last worker ended: %s",
+                    domain_last_death(vbd->domain));
         return;
     }
     vbd->store = STORE_WAITS;
@@ -269,6 +289,17 @@ enum image_mode vbd_image_mode(const struct disk_config *disk)
     return disk->shared ? IMAGE_SHARED : IMAGE_EXCLUSIVE;
 }
 
+/* A path may name another file than the one whose blocks a connected guest has in its memory. */
+static bool is_another_image(const struct vbd *vbd)
+{
+    uint64_t device;
+    uint64_t inode;
+    if (vbd->expected_device == 0)
+        return false;
+    image_identity(vbd->image, &device, &inode);
+    return device != vbd->expected_device || inode != vbd->expected_inode;
+}
+
 static void acquire_image(struct vbd *vbd)
 {
     char why[IMAGE_WHY_MAX] = "";
@@ -282,6 +313,8 @@ static void acquire_image(struct vbd *vbd)
         wait_for_image(vbd, why);
     } else if (error != 0) {
         open_failed(vbd, "%s", why);
+    } else if (is_another_image(vbd)) {
+        open_failed(vbd, "%s is not the image that the guest uses", vbd->disk.target.path);
     } else {
         vbd->reason[0] = '\0';
         image_is_open(vbd);
@@ -295,6 +328,16 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
     acquire_image(timer->data);
 }
 
+void vbd_open_again(struct vbd *vbd)
+{
+    vbd->taking_up = vbd->rings == RINGS_LOST;
+    if (vbd->slab >= 0) {
+        close(vbd->slab);
+        vbd->slab = -1;
+    }
+    image_is_open(vbd);
+}
+
 void vbd_open_give_up(struct vbd *vbd)
 {
     ev_timer_stop(vbd->broker->loop, &vbd->retry);
@@ -306,6 +349,7 @@ void vbd_open_start(struct vbd *vbd)
     char why[CONFIG_WHY_MAX] = "";
 
     vbd->reason[0] = '\0';
+    domain_forgive(vbd->domain);
     ev_timer_init(&vbd->retry, on_retry, BUSY_RETRY_SECONDS, 0.);
     vbd->retry.data = vbd;
     int error = vbd_read_toolstack(vbd);
@@ -338,12 +382,16 @@ static void store_opened(struct vbd *vbd, const struct worker_store_opened *caps
 {
     vbd_take_caps(vbd, caps);
     vbd->store = STORE_OPEN;
+    vbd->unfenced = false;
+    vbd->expected_device = 0;
     vbd->settled = true;
     vbd_log(vbd, LOG_LEVEL_INFO,
             "store open: %s, %" PRIu64 " bytes, sectors of %u, %s, engine %s%s",
             vbd->toolstack.target, vbd->caps.size, vbd->caps.sector_size,
             vbd->offer.read_only ? "read-only" : "writable", vbd->caps.engine,
             vbd->caps.direct != 0 ? ", direct" : "");
+    if (vbd->rings == RINGS_LOST)
+        vbd_reconnect(vbd);
     vbd_mark_dirty(vbd);
 }
 

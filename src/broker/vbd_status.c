@@ -10,14 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static void connection_name(const struct vbd *vbd, char name[40])
+void vbd_connection_name(const struct vbd *vbd, char name[STATE_NAME_MAX])
 {
-    snprintf(name, 40, "%u-%u.conn", vbd->address.domid, vbd->address.devid);
+    snprintf(name, STATE_NAME_MAX, "%u-%u.conn", vbd->address.domid, vbd->address.devid);
 }
 
-void vbd_slab_name(const struct vbd *vbd, char name[40])
+void vbd_slab_name(const struct vbd *vbd, char name[STATE_NAME_MAX])
 {
-    snprintf(name, 40, "%u-%u.slab", vbd->address.domid, vbd->address.devid);
+    snprintf(name, STATE_NAME_MAX, "%u-%u.slab", vbd->address.domid, vbd->address.devid);
 }
 
 static void copy_text(char *out, size_t size, const char *text)
@@ -67,14 +67,15 @@ static void fill(struct vbd *vbd, struct connection_file *file)
         image_identity(vbd->image, &file->image_device, &file->image_inode);
     if (vbd->store == STORE_OPEN)
         fill_store(vbd, file);
-    if (vbd->rings == RINGS_CONNECTED)
+    /* Also while they are lost, or not yet shown: a broker that dies now leaves them like that. */
+    if (vbd->rings == RINGS_CONNECTED || vbd->rings == RINGS_LOST || vbd->taking_up)
         fill_negotiated(vbd, file);
 }
 
 void vbd_status_save(struct vbd *vbd)
 {
     struct connection_file file;
-    char name[40];
+    char name[STATE_NAME_MAX];
 
     if (vbd->gone)
         return;
@@ -82,7 +83,7 @@ void vbd_status_save(struct vbd *vbd)
     connection_seal(&file);
     if (memcmp(&file, &vbd->saved, sizeof(file)) == 0)
         return;
-    connection_name(vbd, name);
+    vbd_connection_name(vbd, name);
     int error = connection_write(vbd->broker->state_dir, name, &file);
     if (error != 0) {
         vbd_log(vbd, LOG_LEVEL_ERROR, "can't write its connection file: %s", strerror(-error));
@@ -93,8 +94,8 @@ void vbd_status_save(struct vbd *vbd)
 
 void vbd_status_remove(struct vbd *vbd)
 {
-    char name[40];
-    connection_name(vbd, name);
+    char name[STATE_NAME_MAX];
+    vbd_connection_name(vbd, name);
     (void)unlinkat(vbd->broker->state_dir, name, 0);
     vbd_slab_name(vbd, name);
     (void)unlinkat(vbd->broker->state_dir, name, 0);

@@ -22,6 +22,7 @@ struct worker_process {
     struct ev_loop *loop;
     struct worker_process_owner owner;
     pid_t pid;
+    bool over;  /* its pid may be another process's by now */
     int socket; /* -1: hung up */
     ev_io readable;
     ev_child child;
@@ -74,8 +75,11 @@ static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
     char how[64];
     (void)events;
 
+    worker->over = true;
     ev_child_stop(loop, watcher);
     ev_timer_stop(loop, &worker->leave);
+    if (worker->socket >= 0)
+        on_readable(loop, &worker->readable, 0); /* what it said before its end */
     hang_up(worker);
     if (WIFSIGNALED(watcher->rstatus))
         snprintf(how, sizeof(how), "killed by signal %d", WTERMSIG(watcher->rstatus));
@@ -234,7 +238,8 @@ void worker_process_stop(struct worker_process *worker)
 void worker_process_kill(struct worker_process *worker)
 {
     hang_up(worker);
-    kill(worker->pid, SIGKILL);
+    if (!worker->over)
+        kill(worker->pid, SIGKILL);
 }
 
 void worker_process_abandon(struct worker_process *worker)

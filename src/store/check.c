@@ -41,7 +41,7 @@ static int check_discard(const struct store_caps *caps, const struct io *io)
 int store_check_io(const struct store_caps *caps, const struct io *io)
 {
     if (io->operation == IO_FLUSH)
-        return 0;
+        return caps->data_lost ? -EIO : 0;
     if (io->operation == IO_DISCARD)
         return check_discard(caps, io);
     if (io->offset % caps->sector_size != 0 || io->length % caps->sector_size != 0)

@@ -83,7 +83,9 @@ static void flush_failed(void *context, int error)
      * report a success that isn't one. Only with direct I/O does a later success mean that the data
      * is stable.
      */
-    if (retry && !vbd->flush_timer.armed)
+    if (!retry)
+        vbd_store_lost_data(vbd);
+    else if (!vbd->flush_timer.armed)
         loop_start_timer(&vbd->worker->loop, &vbd->flush_timer, FLUSH_RETRY_MS);
     vbd_store_paused(vbd);
 }
@@ -149,6 +151,13 @@ static void drained(void *context)
         finish_disconnect(vbd);
 }
 
+void vbd_hold(struct vbd *vbd)
+{
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        if (vbd->queues[i].queue)
+            queue_hold(vbd->queues[i].queue);
+}
+
 static void disconnect_when_idle(struct vbd *vbd)
 {
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
@@ -164,6 +173,7 @@ static void quiet(void *context)
     vbd_store_quiet(vbd);
     if (vbd->finishing)
         disconnect_when_idle(vbd);
+    worker_leave_when_quiet(vbd->worker);
 }
 
 static const struct queue_events queue_events = {
@@ -183,11 +193,14 @@ static int adopt_slab(struct vbd *vbd, int *fds)
 
     if (fds[0] < 0 || *slab_fd < 0)
         return -EBADF;
-    const int error = slab_open(*slab_fd, &vbd->slab);
+    const int error =
+        vbd->parameters.adopt ? slab_adopt(*slab_fd, &vbd->slab) : slab_open(*slab_fd, &vbd->slab);
 
-    if (!error)
-        *slab_fd = -1;
-    return error;
+    if (error)
+        return error;
+    *slab_fd = -1;
+    vbd->slab.header->store_paused = 0; /* until a flush fails again */
+    return 0;
 }
 
 void vbd_open(struct worker *worker, const struct worker_message *message, int *fds)
@@ -251,6 +264,7 @@ static int start_queue(struct vbd_queue *mine, const struct worker_connect_queue
         .max_indirect_segments = wanted->max_indirect_segments,
         .discard = vbd->parameters.discard && vbd->store->caps.discard,
         .persistent = wanted->persistent,
+        .recover = wanted->recover,
     };
     int error = evtchn_adopt(fds[0], wanted->local_port, &params.evtchn);
 
@@ -278,6 +292,15 @@ static bool acceptable(const struct vbd *vbd, const struct worker_connect_queue 
            wanted->abi < BLKIF_ABIS && wanted->ring_order <= RING_ORDER_MAX;
 }
 
+static unsigned connected_queues(const struct vbd *vbd)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        count += vbd->queues[i].queue != NULL;
+    return count;
+}
+
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wanted, int *fds)
 {
     if (!acceptable(vbd, wanted)) {
@@ -301,7 +324,7 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wante
         unmap_ring(mine);
         worker_send_text(vbd->worker, WORKER_QUEUE_FAILED, vbd->number, error,
                          "can't start on the ring: %s",
-                         error == -EPROTO ? "req_prod is out of range" : strerror(-error));
+                         error == -EPROTO ? "its counters are out of range" : strerror(-error));
         return;
     }
     struct worker_message connected = worker_message(WORKER_QUEUE_CONNECTED, vbd->number);
@@ -310,6 +333,9 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wante
         queue_hold(mine->queue); /* until the other store is in its place */
     connected.u.connect_queue.queue = wanted->queue;
     worker_send(vbd->worker, &connected);
+    vbd->recovering = wanted->recover && connected_queues(vbd) < wanted->queue_count;
+    if (wanted->recover)
+        vbd_store_resume(vbd);
 }
 
 /* ---- letting go ---- */

@@ -29,6 +29,12 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *param
 /* Unmaps granted pages that are out of use or over the budget. Returns whether some stay mapped. */
 bool vbd_trim(struct vbd *vbd);
 
+/* Takes and starts nothing more: what was started is finished and answered. */
+void vbd_hold(struct vbd *vbd);
+
+/* Requests that were started and are not finished, over all queues. */
+unsigned vbd_unfinished(const struct vbd *vbd);
+
 /* The vbd after this one, in no particular order; NULL: it is the last. */
 struct vbd *vbd_next(const struct vbd *vbd);
 

@@ -37,6 +37,7 @@ struct vbd {
     struct vbd_queue queues[STATE_MAX_QUEUES];
     struct loop_timer flush_timer;
     struct log_limit log_limit;
+    bool recovering;    /* not all queues of a predecessor are connected yet: the others wait */
     bool finishing;     /* to be disconnected when the rings are empty */
     bool disconnecting; /* DRAINED is owed */
     bool closing;       /* STORE_CLOSED is owed */
@@ -49,20 +50,23 @@ void vbd_forget(struct vbd *vbd);
 
 unsigned vbd_in_flight(const struct vbd *vbd);
 
-/* Requests that need the store in use to be finished, over all queues. */
-unsigned vbd_unfinished(const struct vbd *vbd);
-
 /* vbd_store.c */
 
 /* Takes the fence, opens the store, answers. A vbd without a store that can't have it is forgotten.
  * Descriptors it keeps are set to -1. */
 void vbd_store_open(struct vbd *vbd, const struct worker_open_store *wanted, int *fds);
 
+/* The queues go on with the store in use, unless they wait for something else. */
+void vbd_store_resume(struct vbd *vbd);
+
 /* The queues hold; puts the new store in the old one's place if nothing needs that any more. */
 void vbd_store_quiet(struct vbd *vbd);
 
 /* A flush of the store in use failed and waits for it: it can't be changed. */
 void vbd_store_paused(struct vbd *vbd);
+
+/* The page cache has lost data of the store in use: that is never forgotten while it is open. */
+void vbd_store_lost_data(struct vbd *vbd);
 
 /* Gives up a store that is on its way. */
 void vbd_store_abandon(struct vbd *vbd);

@@ -83,8 +83,10 @@ static void failed(struct vbd *vbd, int error, const char *why)
         vbd_forget(vbd);
 }
 
-static void resume(struct vbd *vbd)
+void vbd_store_resume(struct vbd *vbd)
 {
+    if (vbd->recovering || vbd->opening.ready || vbd->worker->leaving)
+        return;
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
         if (vbd->queues[i].queue)
             queue_resume(vbd->queues[i].queue, vbd->store);
@@ -100,7 +102,11 @@ static void take_place(struct vbd *vbd)
     vbd->opening.ready = NULL;
     vbd->opening.active = false;
     vbd->parameters = vbd->opening.wanted;
-    resume(vbd);
+    if (first && !vbd->store->caps.direct)
+        vbd->store->caps.data_lost = vbd->slab.header->data_lost != 0;
+    else
+        vbd->slab.header->data_lost = 0;
+    vbd_store_resume(vbd);
     send_caps(vbd, first ? WORKER_STORE_OPENED : WORKER_STORE_CHANGED, 0);
 }
 
@@ -110,12 +116,18 @@ void vbd_store_quiet(struct vbd *vbd)
         take_place(vbd);
 }
 
+void vbd_store_lost_data(struct vbd *vbd)
+{
+    vbd->store->caps.data_lost = true;
+    vbd->slab.header->data_lost = 1;
+}
+
 void vbd_store_paused(struct vbd *vbd)
 {
     if (!vbd->opening.ready)
         return;
     failed(vbd, -EBUSY, "the disk is paused");
-    resume(vbd);
+    vbd_store_resume(vbd);
 }
 
 static void open_store(struct vbd *vbd)
@@ -215,6 +227,6 @@ void vbd_refresh_size(struct vbd *vbd)
     const int error = store_refresh_size(vbd->store, &changed);
 
     if (changed && !vbd->opening.active)
-        resume(vbd);
+        vbd_store_resume(vbd);
     send_caps(vbd, WORKER_SIZE, error);
 }

@@ -17,6 +17,9 @@
 
 #define IDLE_MS 5000U
 
+/* How long a worker stays for what it has started, once the broker has hung up. */
+#define LEAVE_MS 3000U
+
 /* How soon the kernel is offered again what it had no resources for. */
 #define COMMIT_RETRY_MS 1U
 
@@ -123,7 +126,7 @@ void worker_send(const struct worker *worker, const struct worker_message *messa
 {
     const int error = worker_message_send(worker->broker.fd, message, NULL, 0);
 
-    if (error)
+    if (error && !worker->leaving)
         log_warning("can't send a message to the broker: %s", strerror(-error));
 }
 
@@ -195,6 +198,40 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     log_warning("message of type %u from the broker is not for a worker", message->type);
 }
 
+void worker_leave_when_quiet(struct worker *worker)
+{
+    unsigned unfinished = 0;
+
+    if (!worker->leaving)
+        return;
+    for (const struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+        unfinished += vbd_unfinished(vbd);
+    worker->loop.stopped = unfinished == 0;
+}
+
+static void leave_now(struct loop_timer *timer)
+{
+    struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, leave_timer));
+
+    worker->loop.stopped = true;
+}
+
+/*
+ * The broker has hung up: a clean stop, or its end. What was started is finished and answered, so
+ * that little is left to be done again; then, or after a while in any case, a successor takes over
+ * from the state files.
+ */
+static void leave(struct worker *worker)
+{
+    worker->leaving = true;
+    loop_remove(&worker->loop, &worker->broker);
+    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+        vbd_hold(vbd);
+    worker->leave_timer.fire = leave_now;
+    loop_start_timer(&worker->loop, &worker->leave_timer, LEAVE_MS);
+    worker_leave_when_quiet(worker);
+}
+
 static void broker_ready(struct loop_source *source)
 {
     struct worker *worker = (struct worker *)((char *)source - offsetof(struct worker, broker));
@@ -204,10 +241,12 @@ static void broker_ready(struct loop_source *source)
 
     if (error == -EAGAIN)
         return;
+    if (error == -ECONNRESET) {
+        leave(worker);
+        return;
+    }
     if (error) {
-        /* Its successor, or nobody, takes over from the state files. */
-        if (error != -ECONNRESET)
-            log_error("the broker's message can't be read: %s", strerror(-error));
+        log_error("the broker's message can't be read: %s", strerror(-error));
         worker->loop.stopped = true;
         return;
     }

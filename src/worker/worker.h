@@ -33,6 +33,8 @@ struct worker {
     struct loop_timer commit_timer; /* has what the kernel refused committed again */
     struct log_limit log_limit;
     struct loop_source broker; /* our end of the socket */
+    struct loop_timer leave_timer;
+    bool leaving; /* the broker has hung up */
     struct vbd *vbds;
 };
 
@@ -48,6 +50,9 @@ int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out);
 int worker_run(struct worker *worker);
 
 void worker_destroy(struct worker *worker);
+
+/* Ends the loop of a worker that is leaving once everything that was started is answered. */
+void worker_leave_when_quiet(struct worker *worker);
 
 /* Sends a message to the broker; a broker that is gone is noticed by the loop. */
 void worker_send(const struct worker *worker, const struct worker_message *message);

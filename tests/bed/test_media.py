@@ -10,7 +10,7 @@ import struct
 from bedlib.blkbackd import CONTROL_MAGIC, CONTROL_VERSION, EJECT, INSERT, PING, RESIZE
 from bedlib.front import ERROR, OKAY, PAGE, READ, Frontend
 from bedlib.testing import Cases
-from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, Vbd
+from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, Vbd
 from bedlib.xs import XenStore
 
 cases = Cases()
@@ -134,10 +134,11 @@ def a_worker_that_stops_reading_does_not_block_the_broker(t):
             s.send(request)
     assert disk.daemon.control(PING, timeout=5)[0] == 0
     t.bed.wait_for(lambda: stuck not in disk.daemon.workers(), "the stuck worker's end")
-    disk.vbd.wait_backend(CLOSING, CLOSED)
     assert other_front.read(0, 8) == other.contents[:PAGE]
+    assert front.read(0, 8) == disk.contents[:PAGE]  # of its successor
+    assert disk.vbd.backend_state() == CONNECTED
     other_front.close()
-    front.free()
+    front.close()
 
 
 def drive(t, target, daemon=None, mode="r"):

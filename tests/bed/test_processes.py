@@ -11,7 +11,7 @@ from bedlib.blkbackd import Refused
 from bedlib.fault import Faults
 from bedlib.front import WRITE
 from bedlib.testing import MIB, Cases
-from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING, Vbd, XVDA
+from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, INITIALISED, Vbd, XVDA
 
 cases = Cases()
 
@@ -36,17 +36,6 @@ def log_of(daemon):
         return f.read()
 
 
-def begin_again(disk, front):
-    """As a guest's kernel whose backend has closed: 6, then from the beginning."""
-    disk.vbd.set_front_state(CLOSED)
-    disk.vbd.wait_backend(CLOSED)
-    front.free(strict=True)
-    disk.vbd.set_front_state(INITIALISING)
-    again = disk.frontend().connect()
-    serves(disk, again)
-    return again
-
-
 @cases.add
 def a_worker_that_is_killed(t):
     disk = t.disk("blkbackd")
@@ -55,24 +44,24 @@ def a_worker_that_is_killed(t):
     before = disk.daemon.workers()
     assert len(before) == 2
     victim = next(w for w in before if serves_domain(w, disk.vbd.domain.domid))
-    os.kill(victim, signal.SIGKILL)
-    disk.vbd.wait_backend(CLOSING)
-    assert "worker" in disk.vbd.error(), disk.vbd.error()
-    begin_again(disk, front)
-    assert disk.vbd.error() is None, "the error stays after it is mended"
-    serves(other, untouched)
-    assert other.vbd.backend_state() == CONNECTED
+    with disk.vbd.watch_states() as seen:
+        os.kill(victim, signal.SIGKILL)
+        serves(disk, front)
+        serves(other, untouched)
+    assert seen == [], f"the frontend was told: {seen}"
+    assert disk.vbd.error() is None, disk.vbd.error()
+    assert victim not in disk.daemon.workers() and len(disk.daemon.workers()) == 2
 
 
 @cases.add
 def a_worker_that_is_killed_before_anybody_connects(t):
     disk = t.disk("blkbackd", script=False, claim="all")
     disk.vbd.wait_backend(INIT_WAIT)
-    os.kill(disk.daemon.workers()[0], signal.SIGKILL)
-    t.bed.wait_for(lambda: not disk.daemon.workers(), "the worker's end")
+    victim = disk.daemon.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    t.bed.wait_for(lambda: disk.daemon.workers() not in ([], [victim]), "another worker")
     assert disk.vbd.backend_state() == INIT_WAIT
-    disk.vbd.force_close()
-    disk.vbd.wait_backend(CLOSED)
+    serves(disk, disk.frontend().connect())
 
 
 @cases.add
@@ -125,9 +114,8 @@ def a_broker_that_is_killed_takes_its_workers_along(t):
     t.bed.wait_for(lambda: not any(os.path.exists(f"/proc/{w}") for w in workers), "the workers' end")
     disk.check_nothing_mapped()
     disk.daemon.start()
-    disk.vbd.wait_backend(CLOSING)
-    assert disk.vbd.error()
-    begin_again(disk, front)
+    serves(disk, front)
+    assert disk.vbd.backend_state() == CONNECTED
 
 
 @cases.add
@@ -138,8 +126,8 @@ def a_clean_restart(t):
     assert disk.vbd.backend_state() == CONNECTED
     assert sorted(os.listdir(f"{disk.daemon.dir}/state")) == ["1-51712.conn", "1-51712.slab"]
     disk.daemon.start()
-    disk.vbd.wait_backend(CLOSING)
-    begin_again(disk, front)
+    serves(disk, front)
+    assert disk.vbd.backend_state() == CONNECTED
 
 
 @cases.add

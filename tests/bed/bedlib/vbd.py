@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The toolstack's side of a disk: its nodes as libxl writes them, and how it takes a disk away."""
 
+import contextlib
+
+from .xs import XenStore
+
 INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = 1, 2, 3, 4, 5, 6
 XVDA = 51712
 
@@ -53,6 +57,18 @@ class Vbd:
 
     def set_front_state(self, state):
         self.xs.write(f"{self.front}/state", state)
+
+    @contextlib.contextmanager
+    def watch_states(self):
+        """Gives a list that has, after the block, the backend's state for each time that it was written in it."""
+        seen, watcher = [], XenStore(self.domain.bed.socket)
+        try:
+            watcher.watch(f"{self.back}/state")
+            watcher.take_events(0.1)
+            yield seen
+            seen += [watcher.get(f"{self.back}/state")] * watcher.take_events(0.1)
+        finally:
+            watcher.close()
 
     def error(self):
         """What the backend wrote for the frontend's owner to see."""

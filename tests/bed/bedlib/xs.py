@@ -135,6 +135,20 @@ class XenStore:
                     self.events.append(body)
             self.events.clear()
 
+    def take_events(self, timeout):
+        """How many events of watches have come, until there is none for so long."""
+        count = 0
+        while True:
+            with self.lock:
+                if not self.events and select.select([self.sock], [], [], timeout)[0]:
+                    kind, _req, body = self._message()
+                    if kind == WATCH_EVENT:
+                        self.events.append(body)
+                if not self.events:
+                    return count
+                count += len(self.events)
+                self.events.clear()
+
     def wait(self, path, accept, timeout=10.0):
         """Waits until accept(value) is true, value being None without the node. Returns the value."""
         token = f"wait-{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
