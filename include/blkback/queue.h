@@ -88,7 +88,8 @@ void overlap_table_destroy(struct overlap_table *table);
 
 /*
  * Connects to a ring; the queue is ready at once, for requests may be there already. Returns 0;
- * -EPROTO for a ring that is broken from the start; -ENOSPC, -ENOMEM.
+ * -EPROTO for a ring that is broken from the start; -ENOBUFS when there are fewer buffers than the
+ * largest request needs; -ENOSPC, -ENOMEM.
  */
 int queue_connect(const struct queue_params *params, struct queue **out);
 

@@ -116,10 +116,23 @@ static bool acceptable(const struct queue_params *params)
            params->max_indirect_segments <= BLKIF_MAX_INDIRECT_SEGMENTS;
 }
 
+/* One that could never have its data's buffers would wait for ever. */
+static bool largest_fits(const struct queue_params *params)
+{
+    const uint32_t segments = params->max_segments > params->max_indirect_segments
+                                  ? params->max_segments
+                                  : params->max_indirect_segments;
+
+    return request_buffers((uint64_t)segments * GNTTAB_PAGE_SIZE) <=
+           buffer_pool_count(params->turn->buffers);
+}
+
 int queue_connect(const struct queue_params *params, struct queue **out)
 {
     if (!acceptable(params))
         return -EINVAL;
+    if (!largest_fits(params))
+        return -ENOBUFS;
     struct queue *queue = calloc(1, sizeof(*queue));
 
     if (!queue)
