@@ -160,11 +160,11 @@ struct slab_header {
     uint64_t magic;
     uint16_t version_major;
     uint16_t version_minor;
-    uint32_t queue_count;  /* that were ever connected; `slots` says which are */
-    uint32_t epoch;        /* raised by each worker that takes the slab up */
-    uint32_t entries_end;  /* where the entries end and the extents begin, bytes */
-    uint64_t file_size;    /* what is allocated: no store ever goes beyond it */
-    uint32_t store_paused; /* number of rings that wait because a flush failed */
+    uint32_t queue_count;          /* that were ever connected; `slots` says which are */
+    uint32_t epoch;                /* raised by each worker that takes the slab up */
+    uint32_t entries_end;          /* where the entries end and the extents begin, bytes */
+    uint64_t file_size;            /* what is allocated: no store ever goes beyond it */
+    _Atomic uint32_t store_paused; /* number of rings that wait because a flush failed */
     uint32_t pad;
     uint64_t reserved[11];
     struct slab_queue queues[STATE_MAX_QUEUES];

@@ -109,6 +109,7 @@ static void fill(struct merged_io *merged, struct request_list *requests, unsign
         .length = bytes,
         .iov = merged->iov,
         .done = merged_done,
+        .engines = first->io.engines,
     };
     merged->members = *requests;
     merged->count = count;

@@ -12,19 +12,32 @@
  * fair to other queues. */
 #define ROUNDS_PER_PASS 4
 
-int overlap_table_create(struct overlap_table **out)
+int overlap_table_create(bool threads, struct overlap_table **out)
 {
     struct overlap_table *table = calloc(1, sizeof(*table));
 
     if (!table)
         return -ENOMEM;
+    table->shared = threads;
+    (void)pthread_mutex_init(&table->lock, NULL);
     *out = table;
     return 0;
 }
 
 void overlap_table_destroy(struct overlap_table *table)
 {
+    if (!table)
+        return;
+    (void)pthread_mutex_destroy(&table->lock);
     free(table);
+}
+
+/* Another queue's write ended, on whatever thread. */
+static void range_given_back(struct overlap_waiter *waiter)
+{
+    struct queue *queue = (struct queue *)((char *)waiter - offsetof(struct queue, overlap_waiter));
+
+    queue->turn->wake(queue->turn);
 }
 
 static void io_done(struct io *io)
@@ -61,6 +74,7 @@ static int create_requests(struct queue *queue)
         request->iov = &queue->iov[(size_t)tag * iovs];
         request->buffers = &queue->buffer_places[(size_t)tag * buffers];
         request->io.done = io_done;
+        request->io.engines = queue->turn->engines;
     }
     return 0;
 }
@@ -140,6 +154,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->turn = params->turn;
     queue->store = params->store;
     queue->overlaps = params->overlaps;
+    queue->overlap_waiter.wake = range_given_back;
     queue->events = params->events;
     queue->context = params->context;
     const int error = set_up(queue, params);
@@ -239,6 +254,7 @@ void queue_disconnect(struct queue *queue)
     queue->disconnected = true;
     queue->turn->queues--;
     queue_pause(queue, false);
+    overlap_forget(queue->overlaps, &queue->overlap_waiter);
     turn_forget(queue);
     (void)release_all(queue, &queue->waiting);
     (void)release_all(queue, &queue->unsubmitted);

@@ -70,12 +70,16 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
 
 void queue_pause(struct queue *queue, bool paused)
 {
-    uint32_t *rings = &queue->journal.slab->header->store_paused;
+    _Atomic uint32_t *rings = &queue->journal.slab->header->store_paused;
 
     if (queue->paused == paused)
         return;
     queue->paused = paused;
-    *rings = paused ? *rings + 1 : *rings - 1;
+    /* Rings of other threads do the same. */
+    if (paused)
+        (*rings)++;
+    else
+        (*rings)--;
 }
 
 static void park(struct queue *queue, struct request *request)

@@ -26,12 +26,6 @@ void vbd_refresh_size(struct vbd *vbd);
 /* WORKER_CONNECT_QUEUE: maps the ring, adopts the event channel in fds[0], answers. */
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *parameters, int *fds);
 
-/* Unmaps granted pages that are out of use or over the budget. Returns whether some stay mapped. */
-bool vbd_trim(struct vbd *vbd);
-
-/* The vbd after this one, in no particular order; NULL: it is the last. */
-struct vbd *vbd_next(const struct vbd *vbd);
-
 /* WORKER_FINISH: serves what the rings hold until nothing is left, then disconnects. */
 void vbd_finish(struct vbd *vbd);
 

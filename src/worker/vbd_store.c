@@ -66,7 +66,7 @@ void vbd_store_abandon(struct vbd *vbd)
 {
     struct store_opening *opening = &vbd->opening;
 
-    loop_stop_timer(&vbd->worker->loop, &opening->fence_timer);
+    loop_stop_timer(&worker_main_thread(vbd->worker)->loop, &opening->fence_timer);
     if (opening->image_fd >= 0)
         (void)close(opening->image_fd);
     opening->image_fd = -1;
@@ -86,8 +86,8 @@ static void failed(struct vbd *vbd, int error, const char *why)
 static void resume(struct vbd *vbd)
 {
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        if (vbd->queues[i].queue)
-            queue_resume(vbd->queues[i].queue, vbd->store);
+        if (vbd->queues[i].served.queue)
+            vbd_queue_resume(&vbd->queues[i], vbd->store);
 }
 
 /* Nothing needs the old store any more: the new one takes its place. */
@@ -132,7 +132,7 @@ static void open_store(struct vbd *vbd)
                            .granularity = wanted->discard_granularity,
                            .alignment = wanted->discard_alignment},
         .engine = engine_named(wanted->engine),
-        .engines = &vbd->worker->engines,
+        .engines = &worker_main_thread(vbd->worker)->engines,
     };
     char why[WHY_MAX] = "";
     const int error = driver_of(wanted->kind)->open(&params, why, sizeof(why), &opening->ready);
@@ -143,8 +143,8 @@ static void open_store(struct vbd *vbd)
     }
     opening->image_fd = -1;
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        if (vbd->queues[i].queue)
-            queue_hold(vbd->queues[i].queue);
+        if (vbd->queues[i].served.queue)
+            vbd_queue_hold(&vbd->queues[i]);
     vbd_store_quiet(vbd);
 }
 
@@ -162,7 +162,8 @@ static void take_fence(struct vbd *vbd)
                           : 0;
 
     if (error == -EAGAIN)
-        loop_start_timer(&vbd->worker->loop, &vbd->opening.fence_timer, FENCE_RETRY_MS);
+        loop_start_timer(&worker_main_thread(vbd->worker)->loop, &vbd->opening.fence_timer,
+                         FENCE_RETRY_MS);
     else if (error)
         failed(vbd, error, "can't lock the image");
     else
