@@ -70,17 +70,26 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
 
 void queue_pause(struct queue *queue, bool paused)
 {
-    uint32_t *rings = &queue->journal.slab->header->store_paused;
+    _Atomic uint32_t *rings = &queue->journal.slab->header->store_paused;
 
     if (queue->paused == paused)
         return;
     queue->paused = paused;
-    *rings = paused ? *rings + 1 : *rings - 1;
+    /* Rings of other threads do the same. */
+    if (paused)
+        (*rings)++;
+    else
+        (*rings)--;
 }
 
 static void park(struct queue *queue, struct request *request)
 {
-    /* Never answered as failed: Linux's blkfront would report success and stop flushing. */
+    /* Never answered as failed: Linux's blkfront would report success and stop flushing. What the
+     * page cache lost is lost for all rings, and for a successor. */
+    if (!queue->store->caps.direct) {
+        queue->store->data_lost = true;
+        queue->journal.slab->header->data_lost = 1;
+    }
     queue->statistics->flushes_parked++;
     queue_pause(queue, true);
     request_list_push(&queue->parked, request);
@@ -124,9 +133,11 @@ void queue_handle_returned(struct queue *queue)
 
     queue->returned = (struct request_list){0};
     while ((request = request_list_pop(&returned))) {
-        const struct io *io = &request->io;
+        struct io *io = &request->io;
 
         queue->submitted--;
+        if (io->operation == IO_FLUSH && queue->store->data_lost)
+            io->result = -EIO;
         if (io->result >= 0) {
             if (io->operation == IO_FLUSH && !queue->parked.first)
                 queue_pause(queue, false);

@@ -283,6 +283,7 @@ int domain_need_worker(struct domain *domain)
         .domid = domain->domid,
         .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
         .buffer_size = config->worker_buffer_size,
+        .queue_threads = config_queue_threads(config),
         .log_level = config->log_level,
     };
     struct worker_process_owner owner = {

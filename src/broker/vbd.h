@@ -340,6 +340,11 @@ uint64_t vbd_answered(const struct vbd *vbd);
 
 /* ---- vbd_status.c ---- */
 
+/* Why the worker says that it can't serve the disk, as text that can be logged; when the state
+ * files have no room left, with where they are. */
+void vbd_worker_reason(const struct vbd *vbd, const struct worker_message *message,
+                       char reason[STATE_TEXT_MAX]);
+
 /* Writes the connection file if anything in it has changed. */
 void vbd_status_save(struct vbd *vbd);
 void vbd_status_remove(struct vbd *vbd);

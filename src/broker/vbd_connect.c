@@ -201,7 +201,7 @@ static void connected(struct vbd *vbd)
 static void fail_rings(struct vbd *vbd, const struct worker_message *message)
 {
     char reason[STATE_TEXT_MAX];
-    log_escape(message->u.text, reason, sizeof(reason));
+    vbd_worker_reason(vbd, message, reason);
     if (vbd->rings == RINGS_CONNECTING)
         vbd_disconnect(vbd);
     vbd->taking_up = false;

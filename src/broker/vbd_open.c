@@ -400,12 +400,14 @@ bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
     char reason[STATE_TEXT_MAX];
     if (vbd->store != STORE_OPENING)
         return message->type == WORKER_STORE_FAILED && vbd_on_medium_answer(vbd, message);
-    if (message->type == WORKER_STORE_FAILED)
-        open_failed(vbd, "%s", log_escape(message->u.text, reason, sizeof(reason)));
-    else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened))
+    if (message->type == WORKER_STORE_FAILED) {
+        vbd_worker_reason(vbd, message, reason);
+        open_failed(vbd, "%s", reason);
+    } else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened)) {
         store_opened(vbd, &message->u.store_opened);
-    else
+    } else {
         return false;
+    }
     if (vbd->closing)
         vbd_close_continue(vbd);
     return true;

@@ -362,6 +362,31 @@ static void a_barrier_whose_last_flush_fails_repeats_only_that(void **state)
     rig_destroy(rig);
 }
 
+/* It says once that data is lost: no ring, and no successor, may take a later success for one. */
+static void what_the_page_cache_lost_stays_lost(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig->store.base.caps.direct = false;
+    rig_connect(rig, 1);
+    rig_bare(rig, BLKIF_OP_FLUSH_DISKCACHE, 1);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, -EIO);
+    (void)rig_settle(rig);
+    front_put(&rig->front[1],
+              &(struct rig_request){.operation = BLKIF_OP_FLUSH_DISKCACHE, .id = 2});
+    front_push(&rig->front[1]);
+    rig_event(rig, 1);
+    rig_run_to_the_end(rig);
+    rig_expect_none(rig);
+    assert_false(front_take(&rig->front[1], &(struct rig_response){0}));
+    assert_int_equal(rig->slab.header->data_lost, 1);
+    assert_int_equal(rig->slab.header->store_paused, 2);
+    rig_destroy(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +404,7 @@ int main(void)
         cmocka_unit_test(two_failed_flushes_are_both_tried_again),
         cmocka_unit_test(the_disk_is_paused_until_the_last_ring_goes_on),
         cmocka_unit_test(a_barrier_whose_last_flush_fails_repeats_only_that),
+        cmocka_unit_test(what_the_page_cache_lost_stays_lost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
