@@ -52,7 +52,8 @@ static void reap(struct loop_source *source)
         mine->thread->turn.freed = true;
 }
 
-bool io_thread_trim_grants(struct io_thread *thread)
+/* Returns whether some stay mapped. */
+static bool trim_grants(struct io_thread *thread)
 {
     bool any = false;
 
@@ -68,7 +69,7 @@ static void idle(struct loop_timer *timer)
 
     buffer_pool_trim(thread->turn.buffers);
     /* An idle worker has no timer: this ends some rounds after the last activity. */
-    if (io_thread_trim_grants(thread))
+    if (trim_grants(thread))
         loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
 }
 
@@ -80,6 +81,11 @@ static void commit_again(struct loop_timer *timer)
 static void stop(struct io_post *post)
 {
     ((struct io_thread *)((char *)post - offsetof(struct io_thread, stop)))->loop.stopped = true;
+}
+
+static void trim(struct io_post *post)
+{
+    (void)trim_grants((struct io_thread *)((char *)post - offsetof(struct io_thread, trim)));
 }
 
 static int failed(const char *what, int error)
@@ -118,6 +124,7 @@ int io_thread_create(const struct io_thread_params *params, struct io_thread *ou
                               .idle_timer.fire = idle,
                               .commit_timer.fire = commit_again,
                               .stop.run = stop,
+                              .trim.run = trim,
                               .mailbox.event.fd = -1};
     int error = loop_create(&out->loop, turn, out);
 
@@ -220,6 +227,14 @@ bool io_thread_destroy(struct io_thread *thread)
 }
 
 /* ---- queues ---- */
+
+void io_thread_trim_grants(struct io_thread *thread)
+{
+    if (thread->started)
+        io_thread_post(thread, &thread->trim);
+    else
+        (void)trim_grants(thread);
+}
 
 int io_thread_serve(struct io_thread *thread, struct served_queue *served)
 {

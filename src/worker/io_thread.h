@@ -70,6 +70,7 @@ struct io_thread {
     pthread_t id;    /* of one that io_thread_start() started */
     bool started;
     struct io_post stop;
+    struct io_post trim;
 };
 
 struct io_thread_params {
@@ -118,8 +119,8 @@ void io_thread_take_back(struct io_thread *thread, struct io_post *post);
 int io_thread_serve(struct io_thread *thread, struct served_queue *served);
 void io_thread_leave(struct io_thread *thread, struct served_queue *served);
 
-/* On the thread: unmaps granted pages that are out of use or over the budget. Returns whether some
- * stay mapped. */
-bool io_thread_trim_grants(struct io_thread *thread);
+/* Has the thread unmap granted pages that are out of use or over the budget, soon: one that hangs
+ * in a system call is not waited for. By the main thread. */
+void io_thread_trim_grants(struct io_thread *thread);
 
 #endif

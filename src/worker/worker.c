@@ -112,16 +112,11 @@ void worker_send_text(const struct worker *worker, enum worker_message_type type
     worker_send(worker, &message);
 }
 
-static void trim_grants(void *context)
-{
-    (void)io_thread_trim_grants(context);
-}
-
 static void set_budget(struct worker *worker, uint32_t pages)
 {
     worker->budget.limit = pages;
     for (unsigned i = 0; i < worker->thread_count; i++)
-        io_thread_call(&worker->threads[i], trim_grants, &worker->threads[i]);
+        io_thread_trim_grants(&worker->threads[i]);
 }
 
 static void handle_message(struct worker *worker, const struct worker_message *message, int *fds)

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """blkbackd: several rings for one disk, each with its event channel, served side by side."""
 
+import errno
 import os
 import random
 import threading
 
 from bedlib.blkbackd import INSERT, RESIZE
 from bedlib.fault import Faults
-from bedlib.front import ERROR, OKAY, PAGE, READ, WRITE, Frontend
+from bedlib.front import ERROR, FLUSH, OKAY, PAGE, READ, WRITE, Frontend
 from bedlib.testing import Cases
 from bedlib.vbd import CLOSED, CLOSING, Vbd
 
@@ -267,6 +268,42 @@ def media_under_load(t, count):
             page.end()
         for ring in rings:
             assert ring.read(0, 8) == bytes([turn % 2 + 1]) * PAGE
+    front.close()
+
+
+@cases.over("a-flush-that-fails-on-one-ring", 0, 1)
+def a_flush_that_fails_on_one_ring(t, number):
+    """With O_DIRECT it is repeated until it goes well, whatever the ring's thread; the other ring goes on."""
+    disk, faults, front = connect_faulty(t, 2, 2, image=t.bed.direct_image(8 * MIB))
+    bad, good = front.on(number), front.on(1 - number)
+    faults.fail("flush", errno.EIO, count=2)
+    bad.put(FLUSH)
+    bad.push()
+    assert bad.take(0.3) is None, "a flush that fails was answered"
+    assert good.write(0, b"g" * PAGE) == OKAY
+    assert set(bad.take_all(10.0).values()) == {OKAY}
+    assert faults.seen("flush") == 3
+    assert good.flush() == OKAY and bad.flush() == OKAY
+    front.close()
+
+
+@cases.add
+def after_a_failed_flush_no_ring_trusts_the_page_cache(t):
+    """It reports a loss once, to whichever ring asked: a flush on another ring is not answered with success either."""
+    disk, faults, front = connect_faulty(t, 2, 2, direct="no")
+    faults.fail("flush", errno.EIO, count=1)
+    for n in (0, 1):
+        ring = front.on(n)
+        ring.put(FLUSH)
+        ring.push()
+        assert ring.take(0.5) is None, f"ring {n} answered"
+    assert faults.seen("flush") == 2
+    disk.vbd.set_front_state(CLOSED)
+    disk.vbd.wait_backend(CLOSED)
+    front.free(strict=True)
+    front.reset()
+    front.connect(queues=2)
+    assert front.on(0).flush() == OKAY and front.on(1).flush() == OKAY, "the next kernel begins anew"
     front.close()
 
 
