@@ -333,7 +333,7 @@ def leaving_a_slow_disk(t, count):
 
 @cases.over("engine", "uring", "aio", "inline")
 def engine(t, name):
-    disk, front = connect(t, 4, 1, engine=name)
+    disk, front = connect(t, 4, 1, engine=name, threads=4)
     side_by_side(front, disk, requests=600, depth=32)
     front.close()
 
