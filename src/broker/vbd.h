@@ -320,7 +320,7 @@ void vbd_hook_finish(struct vbd *vbd);
 
 /* The worker is dead: another takes its place, with the rings that it served. Only with an open or
  * opening store. */
-void vbd_recover(struct vbd *vbd);
+void vbd_recover(struct vbd *vbd, const char *how);
 
 /* All rings are served again. */
 void vbd_recovered(struct vbd *vbd);

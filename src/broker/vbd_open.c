@@ -384,6 +384,8 @@ static void store_opened(struct vbd *vbd, const struct worker_store_opened *caps
     vbd->store = STORE_OPEN;
     vbd->unfenced = false;
     vbd->expected_device = 0;
+    if (vbd->rings == RINGS_NONE)
+        vbd->reason[0] = '\0';
     vbd->settled = true;
     vbd_log(vbd, LOG_LEVEL_INFO,
             "store open: %s, %" PRIu64 " bytes, sectors of %u, %s, engine %s%s",
