@@ -10,6 +10,8 @@ import random
 import signal
 import time
 
+from bedlib.fault import Faults
+from bedlib.front import READ, WRITE
 from bedlib.history import Load, kill_and_wait, stamped_image
 from bedlib.testing import MIB, Cases
 
@@ -33,13 +35,15 @@ class Guest:
     """A disk of one of the KINDS, connected, with its load."""
 
     def __init__(self, t, engine, direct="no", queues=1, order=0, max_segments=11, max_indirect=0, persistent=False,
-                 **daemon):
+                 slow=False, **daemon):
         self.t = t
         self.rng = random.Random(t.options.seed or time.time_ns())
         settings = {"engine": engine, "direct": direct, "max_queues": 4, "max_indirect_segments": 256,
                     "max_request_segments": 128, "log_level": "info", **daemon}
-        self.daemon = t.blkbackd(**settings)
-        self.disk = t.disk(self.daemon, image=stamped_image(t, 4 * MIB, direct == "yes"), nodes={"discard-enable": 1})
+        image = stamped_image(t, 4 * MIB, direct == "yes")
+        self.faults = Faults(t.bed, image[0]) if slow else None
+        self.daemon = t.blkbackd(env=self.faults.environment() if slow else None, **settings)
+        self.disk = t.disk(self.daemon, image=image, nodes={"discard-enable": 1})
         extra = dict(zip(EXTENSION, (256, max_segments, max_segments * 4096))) if max_segments > 11 else None
         self.front = self.disk.frontend().connect(order=order, queues=queues, persistent=persistent, extra=extra)
         self.load = Load(self.front, self.disk, direct == "yes", max_segments=max_segments, max_indirect=max_indirect,
@@ -145,6 +149,62 @@ def both(t, kind):
 def clean_restart(t, kind):
     with Guest(t, **KINDS[kind]) as guest:
         repeat(t, guest, kills(t, 5, 50), guest.restart)
+
+
+@cases.over("slow-storage", "worker uring", "worker aio-multi-block", "worker inline-direct", "broker uring-persistent")
+def slow_storage(t, case):
+    """Writes that are under way for seconds when worker or broker is killed still land, and undo nothing."""
+    victim, kind = case.split()
+    with Guest(t, slow=True, **KINDS[kind]) as guest:
+        guest.faults.outlive()
+        guest.faults.delay(1_500_000, 10)
+        for _ in range(kills(t, 3, 40)):
+            late = guest.faults.control.delayed
+            t.bed.wait_for(lambda: guest.faults.control.delayed > late, "a write that is late", timeout=30)
+            if victim == "worker":
+                guest.kill_worker()
+            else:
+                guest.kill_broker()
+            t.extend()
+        guest.faults.calm()
+        guest.load.progress(500)
+
+
+@cases.over("fence", "uring", "uring direct", "aio direct", "inline")
+def fence(t, case):
+    """A successor starts nothing while a write of the dead worker is under way; other disks go on."""
+    engine, *direct = case.split()
+    image = stamped_image(t, 4 * MIB, bool(direct))
+    faults = Faults(t.bed, image[0])
+    daemon = t.blkbackd(env=faults.environment(), engine=engine, direct="yes" if direct else "no")
+    domain = t.new_domain()
+    disk, other = t.disk(daemon, image=image, domain=domain), t.disk(daemon, domain=domain, devid=51728)
+    front, beside = disk.connect(), other.connect()
+    pages = [front.page(bytes([n]) * 4096) for n in (1, 2, 3)]
+    faults.outlive()
+    faults.hold("write")
+    front.put(WRITE, 8, [(pages[0].ref, 0, 7)])
+    front.push()
+    t.bed.wait_for(lambda: faults.seen("write") == 1, "the write")
+    for victim in ("worker", "worker", "broker"):
+        if victim == "worker":
+            t.bed.wait_for(daemon.workers, "a worker")
+            kill_and_wait(daemon.workers()[0])
+        else:
+            daemon.kill()
+            daemon.start()
+        front.put(WRITE, 8, [(pages[1].ref, 0, 7)])
+        front.put(READ, 8, [(pages[2].ref, 0, 7)])
+        front.push()
+        assert front.take(0.7) is None, "a request was answered while a write of the dead was under way"
+        assert faults.seen("write") == 1 and faults.seen("read") == 0, "something was started"
+        other.quick_io(beside)
+    faults.calm()
+    assert set(front.take_all(30).values()) == {0}
+    assert front.read(8, 8) == b"\2" * 4096
+    time.sleep(0.1)
+    assert front.read(8, 8) == b"\2" * 4096, "the write of the dead has undone a later one"
+    front.close()
 
 
 if __name__ == "__main__":

@@ -155,8 +155,8 @@ struct front_exercise {
 };
 int front_exercise(struct front_queue *q, struct front_exercise *e);
 
-/* history.c: random requests that may overlap, over several queues, every write stamped; what is read
- * must be explained by some order of everything that was asked for. */
+/* history.c: random requests that may overlap, over several queues, every write stamped; what is
+ * read must be explained by some order of everything that was asked for. */
 #define FRONT_HISTORY_QUEUES 8u
 struct front_history {
     struct front_queue *queue[FRONT_HISTORY_QUEUES];
