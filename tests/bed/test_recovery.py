@@ -93,6 +93,20 @@ class Guest:
                 kill_and_wait(other)
         self.load.paused_since(start, self.load.published())
 
+    def kill_successor_unseen(self):
+        """A worker and its successor, whose messages the broker reads only when it is dead."""
+        pid, broker = self.worker(), self.daemon.process
+        start = time.monotonic()
+        kill_and_wait(pid)
+        self.t.bed.wait_for(lambda: self.daemon.workers() not in ([], [pid]), "a successor", broker, 30)
+        time.sleep(self.rng.random() * 0.006)
+        broker.send_signal(signal.SIGSTOP)
+        time.sleep(0.03)
+        kill_and_wait(self.daemon.workers()[0])
+        before = self.load.published()
+        broker.send_signal(signal.SIGCONT)
+        self.load.paused_since(start, before)
+
     def kill_broker(self):
         workers = self.daemon.workers()
         start = time.monotonic()
@@ -130,6 +144,12 @@ def repeat(t, guest, count, what):
 def worker(t, kind):
     with Guest(t, **KINDS[kind]) as guest:
         repeat(t, guest, kills(t, 22, 400), guest.kill_worker)
+
+
+@cases.add
+def successors_that_die_unseen(t):
+    with Guest(t, **KINDS["uring-direct-queues"]) as guest:
+        repeat(t, guest, kills(t, 15, 300), guest.kill_successor_unseen)
 
 
 @cases.over("broker", "uring", "aio-direct-persistent")
