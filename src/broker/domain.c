@@ -328,9 +328,10 @@ int domain_send(struct domain *domain, const struct worker_message *message, con
     if (domain->worker == NULL)
         return -ECONNRESET;
     int error = worker_process_send(domain->worker, message, fds, fd_count);
-    if (error != 0)
-        worker_process_kill(domain->worker);
-    return error;
+    if (error == 0)
+        return 0;
+    worker_process_kill(domain->worker);
+    return -ECONNRESET;
 }
 
 uint32_t domain_worker_pid(const struct domain *domain)

@@ -225,6 +225,8 @@ static void send_open(struct vbd *vbd)
 {
     vbd->number = domain_next_number(vbd->domain);
     int error = vbd_send_open(vbd, WORKER_OPEN_STORE, &vbd->disk, vbd->image, vbd->slab);
+    if (error == -ECONNRESET)
+        return; /* it has just died: vbd_worker_lost() goes on from here */
     if (error != 0) {
         open_failed_with(vbd, "can't be handed to the worker", error);
         return;

@@ -203,6 +203,7 @@ void vbd_take_over(struct vbd *vbd)
     (void)xenstore_read_u32(vbd->broker->xs, vbd->path, "online", UINT32_MAX, &online);
     if (online == 0) {
         vbd->phase = VBD_CLOSING;
+        (void)vbd_publish_state(vbd, XENBUS_CLOSING); /* nothing else tells the frontend */
         return;
     }
     (void)xenstore_read_u32(vbd->broker->xs, vbd->frontend, "state", UINT32_MAX, &frontend);
