@@ -53,7 +53,7 @@ PLANTED = (
             [KILLS, QUEUE]),
     Planted("no-started-first",
             [(RECOVER, "state == SLAB_STARTED ? 1 : 2", "1")],
-            [KILLS, QUEUE]),
+            [KILLS]),
     Planted("replay-without-range-locks",
             [("src/blkif/queue_recover.c", """    if (!overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
                          request_changes(entry)))
