@@ -117,5 +117,38 @@ def fence(t, case):
     front.close()
 
 
+@cases.over("replay-holds-its-range", "ring 0", "ring 1")
+def replay_holds_its_range(t, ring):
+    """What was started by the dead worker is carried out again before anything that overlaps it is started."""
+    image = stamped_image(t, 4 * MIB)
+    faults = Faults(t.bed, image[0])
+    disk = t.disk("blkbackd", image=image, faults=lambda path: faults.environment(), engine="aio", max_queues=2)
+    disk.vbd.wait_backend(2)
+    front = disk.frontend().connect(queues=2)
+    later = front.on(int(ring[-1]))
+    pages = [front.page(bytes([n]) * 4096) for n in (1, 2)]
+    for before in (False, True):
+        faults.hold("write")
+        seen = faults.seen("write")
+        front.put(WRITE, 8, [(pages[0].ref, 0, 7)])
+        front.push()
+        t.bed.wait_for(lambda: faults.seen("write") == seen + 1, "the write")
+        kill_and_wait(disk.daemon.workers()[0])
+        if before:  # it was on the ring before the successor started
+            later.put(WRITE, 12, [(pages[1].ref, 0, 7)])
+            later.push()
+        t.bed.wait_for(lambda: faults.seen("write") == seen + 2, "the write to be carried out again")
+        if not before:
+            later.put(WRITE, 12, [(pages[1].ref, 0, 7)])
+            later.push()
+        time.sleep(0.5)
+        assert faults.seen("write") == seen + 2, "a write was started that overlaps one that is carried out again"
+        faults.calm()
+        front.take_all(30)
+        later.take_all(30)
+        assert front.read(8, 12) == b"\1" * 2048 + b"\2" * 4096
+    front.close()
+
+
 if __name__ == "__main__":
     cases.main()

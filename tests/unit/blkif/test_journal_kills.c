@@ -150,11 +150,12 @@ static void work(struct world *world, struct process *process)
 
     for (unsigned i = 0; i < CAPACITY; i++)
         tags[i] = take(process, i);
-    for (unsigned i = 0; i < CAPACITY; i++)
-        start(world, process, tags[i]);
+    start(world, process, tags[2]); /* 1 overlaps 0, and waits */
+    start(world, process, tags[0]);
     done(world, process, tags[2]);
     done(world, process, tags[0]);
     journal_publish(journal, ring, (const uint16_t[]){tags[2], tags[0]}, 2);
+    start(world, process, tags[1]);
     for (unsigned i = 3; i < 5; i++) {
         tags[i] = take(process, i);
         start(world, process, tags[i]);
