@@ -71,6 +71,8 @@ struct connection_file {
     uint32_t persistent;            /* the same: granted pages may stay mapped */
     uint32_t removable;             /* a drive; empty while `target` is */
     uint32_t discard;               /* the guest may */
+    uint32_t forgotten;             /* XenStore has lost its nodes: no successor can take it up */
+    uint32_t pad2;                  /* 0 */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */

@@ -5,6 +5,7 @@
 #include "control_server.h"
 #include "domain.h"
 #include "domains.h"
+#include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,6 +57,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
 
     evaluate_dirty(broker);
+    session_check(broker);
     if (TAILQ_EMPTY(&broker->dirty))
         ev_idle_stop(loop, &broker->again);
     else
@@ -69,46 +71,31 @@ static void on_again(struct ev_loop *loop, ev_idle *watcher, int events)
     (void)events;
 }
 
-static void xenstore_lost(struct broker *broker)
-{
-    log_error(
-        "the connection to xenstored is lost: disks go on being served, but none can come or go "
-        "any more");
-    ev_io_stop(broker->loop, &broker->xs_ready);
-}
-
-static void on_xenstore(struct ev_loop *loop, ev_io *watcher, int events)
-{
-    struct broker *broker = watcher->data;
-    (void)loop;
-    (void)watcher;
-    (void)events;
-    if (domains_take_events(broker) != 0) {
-        xenstore_lost(broker);
-    }
-}
-
 /* ---- requests over the control socket ---- */
 
 static void on_attach(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_hook_attach(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_hook_attach(context, path, token);
 }
 
 static void on_detach(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_hook_detach(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_hook_detach(context, path, token);
 }
 
 static void on_resize(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_resize(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_resize(context, path, token);
 }
 
 static void on_insert(void *context, const char *path, const char *target,
                       struct control_call_token *token)
 {
-    vbd_medium_insert(context, path, target, token);
+    if (!session_refuses(context, token))
+        vbd_medium_insert(context, path, target, token);
 }
 
 static void on_reload(void *context, struct control_call_token *token)
@@ -190,8 +177,7 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
     struct broker *broker = timer->data;
     (void)loop;
     (void)events;
-    if (ev_is_active(&broker->xs_ready) && !xenstore_alive(broker->xs))
-        xenstore_lost(broker);
+    session_look(broker);
     vbd_look_at_sizes(broker);
     if (!broker->told_of_release)
         domains_check_alive(broker);
@@ -202,12 +188,10 @@ static void start_watchers(struct broker *broker)
     ev_timer_init(&broker->look, on_look, LOOK_SECONDS, LOOK_SECONDS);
     broker->look.data = broker;
     ev_timer_start(broker->loop, &broker->look);
-    ev_io_init(&broker->xs_ready, on_xenstore, xenstore_fd(broker->xs), EV_READ);
     ev_prepare_init(&broker->turn_end, on_turn_end);
     ev_idle_init(&broker->again, on_again);
-    broker->xs_ready.data = broker;
     broker->turn_end.data = broker;
-    ev_io_start(broker->loop, &broker->xs_ready);
+    session_start(broker);
     ev_prepare_start(broker->loop, &broker->turn_end);
 }
 
@@ -238,6 +222,8 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
     if (error != 0)
         return explain(why, error, "can't watch XenStore: %s", strerror(-error));
     domains_scan(broker);
+    if (xenstore_lost(broker->xs)) /* what could not be seen is not gone */
+        return explain(why, -EPIPE, "xenstored ended while its nodes were read");
     domains_collect_files(broker);
     return 0;
 }
@@ -281,7 +267,7 @@ void broker_stop(struct broker *broker)
         return;
     broker->stopping = true;
     log_info("stopping");
-    ev_io_stop(broker->loop, &broker->xs_ready);
+    session_stop(broker);
     ev_timer_init(&broker->deadline, on_stop_timeout, STOP_SECONDS, 0.);
     ev_timer_start(broker->loop, &broker->deadline);
     domain_stop_workers(broker);
@@ -306,7 +292,7 @@ void broker_finish(struct broker *broker)
     while ((vbd = TAILQ_FIRST(&broker->vbds)) != NULL)
         vbd_destroy(vbd);
     if (broker->xs != NULL) {
-        ev_io_stop(broker->loop, &broker->xs_ready);
+        session_stop(broker);
         ev_prepare_stop(broker->loop, &broker->turn_end);
         ev_idle_stop(broker->loop, &broker->again);
         ev_timer_stop(broker->loop, &broker->deadline);

@@ -35,12 +35,14 @@ struct broker {
     int state_dir; /* descriptor */
     char boot_id[40];
     bool told_of_release;   /* xenstored says when a domain ends; else we look */
+    bool session_lost;      /* xenstored is gone, and waited for */
     bool stopping;          /* no new vbds; nothing is written to XenStore any more */
     struct vbd_list vbds;   /* those whose backend node exists */
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */
     struct vbd_list dirty;  /* to be evaluated in this turn */
     struct domain_list domains;
     ev_io xs_ready;
+    ev_timer xs_retry; /* while the session is lost */
     ev_prepare turn_end;
     ev_idle again;
     ev_timer look;     /* at what nobody tells us of */
