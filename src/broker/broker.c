@@ -172,6 +172,13 @@ static int open_control(struct broker *broker, char *why)
     return 0;
 }
 
+static void open_worker(struct broker *broker)
+{
+    int error = worker_binary_open(broker->config.worker, &broker->worker);
+    if (error != 0)
+        log_error("no worker can be started: %s: %s", broker->config.worker, strerror(-error));
+}
+
 static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct broker *broker = timer->data;
@@ -200,6 +207,7 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
 {
     *broker = (struct broker){.loop = loop, .config_path = config_path, .config = *config};
     broker->state_dir = -1;
+    open_worker(broker);
     TAILQ_INIT(&broker->vbds);
     TAILQ_INIT(&broker->ghosts);
     TAILQ_INIT(&broker->dirty);
@@ -244,7 +252,13 @@ int broker_reload(struct broker *broker, char *why)
                        "run-dir, state-dir and control-socket can't change while "
                        "blkbackd runs; nothing was changed");
     }
+    /* The same path may name another version by now: that is for the next broker. */
+    bool other_worker = strcmp(config.worker, old->worker) != 0;
     broker->config = config;
+    if (other_worker) {
+        worker_binary_close(&broker->worker);
+        open_worker(broker);
+    }
     log_set_level(config.log_level);
     domain_share_grants(broker);
     log_info("configuration reloaded; it holds for disks from now on");
@@ -298,6 +312,7 @@ void broker_finish(struct broker *broker)
         ev_timer_stop(broker->loop, &broker->deadline);
         ev_timer_stop(broker->loop, &broker->look);
     }
+    worker_binary_close(&broker->worker);
     image_table_destroy(broker->images);
     domain_info_close(broker->domain_info);
     xenstore_close(broker->xs);

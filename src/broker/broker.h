@@ -10,6 +10,7 @@
 #include "blkback/xenstore.h"
 #include "config.h"
 #include "image.h"
+#include "worker_process.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -31,6 +32,7 @@ struct broker {
     struct domain_info_source *domain_info; /* NULL where the hypervisor doesn't answer us */
     struct image_table *images;
     struct control_server *control;
+    struct worker_binary worker;
     uint32_t own_domid;
     int state_dir; /* descriptor */
     char boot_id[40];

@@ -280,7 +280,7 @@ int domain_need_worker(struct domain *domain)
         return -EINPROGRESS;
     const struct config *config = &domain->broker->config;
     struct worker_process_options options = {
-        .binary = config->worker,
+        .binary = &domain->broker->worker,
         .domid = domain->domid,
         .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
         .buffer_size = config->worker_buffer_size,

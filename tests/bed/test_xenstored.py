@@ -10,6 +10,7 @@ import time
 
 from bedlib.blkbackd import ATTACH, DETACH, PING, RELOAD, Refused
 from bedlib.front import Frontend
+from bedlib.load import Load
 from bedlib.testing import MIB, Cases, Skip
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING, Vbd
 
@@ -60,34 +61,6 @@ def detach_as_libxl(disk, front):
     front.close()
     disk.daemon.detach(disk.vbd)
     disk.vbd.remove()
-
-
-class Load:
-    """Verified I/O in a thread, for as long as the block runs."""
-
-    def __init__(self, disk, front):
-        self.disk, self.front, self.wrong, self.rounds, self.over = disk, front, None, 0, False
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def run(self):
-        try:
-            while not self.over:
-                self.front.exercise(self.disk.contents, requests=500, seed=self.rounds + 1)
-                self.rounds += 1
-        except Exception as e:  # noqa: BLE001 - told when the block ends
-            self.wrong = e
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.over = True
-        self.thread.join(60)
-        if kind is None:
-            assert self.wrong is None, self.wrong
-            assert self.rounds > 0, "there was no I/O"
-            self.disk.check_image()
 
 
 @cases.add
