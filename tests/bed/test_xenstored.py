@@ -9,6 +9,7 @@ import threading
 import time
 
 from bedlib.blkbackd import ATTACH, DETACH, PING, RELOAD, Refused
+from bedlib.cutter import Cutter
 from bedlib.front import Frontend
 from bedlib.load import Load
 from bedlib.testing import MIB, Cases, Skip
@@ -77,7 +78,7 @@ def restarts_under_verified_io(t):
             assert disk.vbd.backend_state() == CONNECTED
     assert disk.daemon.workers() == worker
     assert t.bed.xs.save() == contents, "something in XenStore has changed"
-    detach_as_libxl(disk, front)  # the watches are there again
+    front.close()  # the watches are there again: of the frontend, and of new disks
     fresh = t.disk(disk.daemon)
     fresh.serves(fresh.connect())
 
@@ -91,7 +92,7 @@ def quick_restarts_are_noticed(t):
         t.bed.start_xenstored(t.bed.stop_xenstored())
         wait_for_log(t, disk.daemon, BACK, number + 1)
         serves(disk, front)
-    detach_as_libxl(disk, front)
+    front.close()
 
 
 @cases.add
@@ -140,28 +141,62 @@ def broker_and_xenstored_are_killed_together(t):
 
 
 @cases.add
-def xenstored_ends_while_a_new_broker_reads(t):
-    """What could not be read is not gone: state files stay, the next broker takes the disk up."""
-    disk = t.disk("blkbackd")
+def the_connection_ends_while_a_new_broker_reads(t):
+    """At any of its requests: what could not be read is not gone, and the disk is taken up in the end."""
+    cutter = Cutter(t.bed)
+    disk = t.disk(t.blkbackd(env=cutter.environment()))
     front = disk.connect()
-    contents = t.bed.xs.save()
-    for delay in range(0, 30, 3 if t.long else 6):
+    for number in range(1, 200, 1 if t.long else 3):
+        t.extend()
         disk.daemon.kill()
-        starting = threading.Timer(delay / 1000, lambda: t.bed.stop(t.bed.xenstored, signal.SIGKILL))
-        starting.start()
+        cuts = cutter.cuts
+        cutter.cut_after(number)
         try:
             disk.daemon.start()
-        except RuntimeError:
-            pass  # it ended, as its unit would start it again
-        starting.join()
-        assert state_files(disk.daemon) == ["1-51712.conn", "1-51712.slab"], (delay, state_files(disk.daemon))
-        t.bed.start_xenstored(contents)
-        if disk.daemon.process.poll() is not None:
+        except RuntimeError:  # it ended, and is started again as its unit would
             t.bed.stop(disk.daemon.process)
+            assert state_files(disk.daemon) == ["1-51712.conn", "1-51712.slab"], (number, state_files(disk.daemon))
             disk.daemon.start()
         serves(disk, front)
-        assert disk.vbd.backend_state() == CONNECTED and disk.vbd.error() is None
-    t.bed.wait_for(lambda: t.bed.xs.get(f"{disk.vbd.back}/state") == str(CONNECTED), "state 4")
+        assert disk.vbd.backend_state() == CONNECTED and disk.vbd.error() is None, (number, disk.vbd.error())
+        if cutter.cuts == cuts:  # it needs no more requests than that
+            break
+    assert number > 20, number
+    cutter.cut_after(10 ** 9)
+    wait_for_session(t, disk)
+    detach_as_libxl(disk, front)
+
+
+def wait_for_session(t, disk):
+    """Until requests are taken again."""
+    t.bed.wait_for(lambda: disk.daemon.control(ATTACH, "backend/vbd/99/51712")[2].startswith("there is no disk"),
+                   "the session to be back")
+
+
+@cases.add
+def the_connection_ends_during_a_handshake(t):
+    """At any request from the disk's making to its end: it only takes a little longer."""
+    cutter = Cutter(t.bed)
+    daemon = t.blkbackd(env=cutter.environment())
+    for number in range(1, 400, 3 if t.long else 17):
+        t.extend()
+        cuts = cutter.cuts
+        cutter.cut_after(number)
+        path, contents = t.bed.image(MIB)
+        vbd = Vbd(t.new_domain(), "vbd")
+        vbd.create(daemon.nodes(path))
+        vbd.wait_backend(INIT_WAIT)
+        t.bed.wait_for(lambda: daemon.control(ATTACH, vbd.back)[0] == 0, "the attach")
+        front = Frontend(vbd).connect()
+        assert front.read(8, 8) == bytes(contents[4096:8192])
+        front.close()
+        vbd.force_close()
+        vbd.wait_backend(CLOSED)
+        t.bed.wait_for(lambda: daemon.control(DETACH, vbd.back)[0] == 0, "the detach")
+        vbd.remove()
+        if cutter.cuts == cuts:
+            break
+    assert number > 50, number
 
 
 @cases.add
@@ -181,6 +216,27 @@ def a_frontend_that_is_connecting(t):
     disk.vbd.wait_backend(CONNECTED)
     disk.vbd.set_front_state(CONNECTED)
     serves(disk, front)
+    detach_as_libxl(disk, front)
+
+
+@cases.add
+def rings_that_the_worker_has_connected_meanwhile(t):
+    disk = t.disk("blkbackd")
+    disk.vbd.wait_backend(INIT_WAIT)
+    t.bed.xs.wait(f"{disk.vbd.back}/hotplug-status", lambda v: v == "connected")
+    front = disk.frontend()
+    front.make_queue()
+    worker = disk.daemon.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    front.publish(front.nodes(), INITIALISED)
+    time.sleep(0.5)  # the worker has been asked, and doesn't answer
+    contents = stop_xenstored(t, disk.daemon)
+    os.kill(worker, signal.SIGCONT)
+    serves(disk, front)
+    start_xenstored(t, disk.daemon, contents)
+    disk.vbd.wait_backend(CONNECTED)
+    disk.vbd.set_front_state(CONNECTED)
+    assert disk.vbd.error() is None
     detach_as_libxl(disk, front)
 
 
