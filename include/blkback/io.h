@@ -18,8 +18,10 @@
 enum io_operation { IO_READ, IO_WRITE, IO_FLUSH, IO_DISCARD };
 
 struct io;
+struct engine_set;
 
-/* Called once, on the loop's thread, for each I/O that was QUEUED. `io->result` holds 0 or -errno.
+/* Called once, on the thread that submitted, for each I/O that was QUEUED. `io->result` holds 0 or
+ * -errno.
  */
 typedef void (*io_done_fn)(struct io *io);
 
@@ -35,6 +37,8 @@ struct io {
     uint64_t length; /* bytes; of a transfer the sum of iov */
     struct iovec *iov;
     io_done_fn done;
+    const struct engine_set *engines; /* of the thread that submits; NULL: those the store was
+                                         opened with */
     int result;
     bool secure; /* IO_DISCARD: see there */
 

@@ -42,7 +42,7 @@ void log_message(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* As log_message(), unless `limit` is used up; the next line let through says how many were
- * dropped. */
+ * dropped. Threads may share a limit. */
 void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

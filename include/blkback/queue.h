@@ -43,9 +43,13 @@ struct turn {
         *gnttab; /* for persistent grants; the last three only where these are negotiated */
     uint32_t domid;
     struct grant_budget *budget;
+    const struct engine_set *engines; /* of this thread; NULL: those that stores were opened with */
+    /* Has `freed` set and turn_run() called soon; called from other threads, for a queue that waits
+     * for another's write. NULL where there is one thread. */
+    void (*wake)(struct turn *turn);
 };
 
-/* What a queue tells its owner, on the loop's thread, never from within queue_connect(). Only
+/* What a queue tells its owner, on the queue's thread, never from within queue_connect(). Only
  * `drained` and `quiet` may disconnect or destroy queues. */
 struct queue_events {
     /* The frontend broke the protocol of the ring: nothing more is consumed or answered. */
@@ -84,14 +88,15 @@ struct queue_params {
                      held: no queue of a vbd may start anything before all of them are connected */
 };
 
-/* An empty overlap table, shared by the queues of a vbd. Returns 0 or -ENOMEM. */
-int overlap_table_create(struct overlap_table **out);
+/* An empty overlap table, shared by the queues of a vbd; `threads`: which may be served by several.
+ * Returns 0 or -ENOMEM. */
+int overlap_table_create(bool threads, struct overlap_table **out);
 void overlap_table_destroy(struct overlap_table *table);
 
 /*
  * Connects to a ring; the queue is ready at once, for requests may be there already. Returns 0;
  * -EPROTO for a ring that is broken from the start, or a slab that none of ours can have left;
- * -ENOSPC, -ENOMEM.
+ * -ENOBUFS when there are fewer buffers than the largest request needs; -ENOSPC, -ENOMEM.
  */
 int queue_connect(const struct queue_params *params, struct queue **out);
 

@@ -20,8 +20,8 @@ struct slab {
 
 /*
  * Maps the file and lays it out anew, with a raised epoch if it was a slab before. Owns the
- * descriptor on success. Returns 0 or -errno
- * (-ENOSPC: the tmpfs is full).
+ * descriptor on success. Returns 0 or -errno (-ENOSPC: the tmpfs is full, but for what is kept for
+ * connection files).
  */
 int slab_open(int fd, struct slab *out);
 
@@ -33,7 +33,7 @@ int slab_open(int fd, struct slab *out);
 int slab_adopt(int fd, struct slab *out);
 
 /* Allocates `bytes` at the end, zeroed, aligned to 64; `offset` from the start of the file. Returns
- * 0 or -errno. */
+ * 0 or -errno as above; then the slab is as it was. */
 int slab_reserve(struct slab *slab, uint32_t bytes, uint32_t *offset);
 
 /* Back to the header alone; no queue may be connected. */

@@ -121,12 +121,13 @@ struct slab_entry {
     uint64_t sector;        /* 512-byte units */
     uint8_t operation;      /* BLKIF_OP_*, of the inner request for an indirect one */
     uint8_t response_operation;
-    int16_t status;           /* BLKIF_RSP_*; valid in DONE */
-    uint16_t segments;        /* number of */
-    uint8_t slots;            /* 1 to 19 */
-    uint8_t flags;            /* SLAB_ENTRY_* */
-    uint32_t extent;          /* offset of the segments in the file; 0: none */
-    uint32_t bytes;           /* of data, all segments together */
+    int16_t status;    /* BLKIF_RSP_*: the answer, in DONE; other than OKAY in TAKEN: the same,
+                          and nothing is to be done */
+    uint16_t segments; /* number of */
+    uint8_t slots;     /* 1 to 19 */
+    uint8_t flags;     /* SLAB_ENTRY_* */
+    uint32_t extent;   /* offset of the segments in the file; 0: none */
+    uint32_t bytes;    /* of data, all segments together */
     uint64_t discard_sectors; /* of a discard, 512-byte units */
     uint64_t reserved;        /* 0 */
 };
@@ -168,13 +169,13 @@ struct slab_header {
     uint64_t magic;
     uint16_t version_major;
     uint16_t version_minor;
-    uint32_t queue_count;  /* that were ever connected; `slots` says which are */
-    uint32_t epoch;        /* raised by each worker that takes the slab up */
-    uint32_t entries_end;  /* where the entries end and the extents begin, bytes */
-    uint64_t file_size;    /* what is allocated: no store ever goes beyond it */
-    uint32_t store_paused; /* number of rings that wait because a flush failed */
-    uint32_t data_lost; /* a flush through the page cache failed: a later success would mean nothing
-                         */
+    uint32_t queue_count;          /* that were ever connected; `slots` says which are */
+    uint32_t epoch;                /* raised by each worker that takes the slab up */
+    uint32_t entries_end;          /* where the entries end and the extents begin, bytes */
+    uint64_t file_size;            /* what is allocated: no store ever goes beyond it */
+    _Atomic uint32_t store_paused; /* number of rings that wait because a flush failed */
+    _Atomic uint32_t data_lost;    /* a flush through the page cache failed: a later success would
+                                      mean nothing */
     uint64_t reserved[11];
     struct slab_queue queues[STATE_MAX_QUEUES];
 };

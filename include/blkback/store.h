@@ -21,10 +21,8 @@ struct store_caps {
     uint32_t physical_sector_size; /* bytes */
     uint32_t memory_alignment;     /* of iov bases, bytes */
     bool read_only;
-    bool flush;     /* IO_FLUSH makes everything that completed before it stable */
-    bool direct;    /* page cache is bypassed */
-    bool data_lost; /* the page cache has lost data that was written: no flush succeeds any more.
-                       Set by the owner */
+    bool flush;         /* IO_FLUSH makes everything that completed before it stable */
+    bool direct;        /* page cache is bypassed */
     const char *engine; /* name of the engine in use, or of the driver where it has none */
     /*
      * IO_DISCARD does something. What is discarded are the granules that lie whole within its
@@ -37,7 +35,8 @@ struct store_caps {
     uint32_t discard_alignment;
 };
 
-/* The engines of a loop thread; a member is NULL where it could not be made. */
+/* The engines of a loop thread; a member is NULL where it could not be made. Threads that submit to
+ * the same store have the same members. */
 struct engine_set {
     struct engine *uring;
     struct engine *aio;
@@ -52,8 +51,8 @@ struct store_params {
     bool direct;          /* use O_DIRECT where the file can and its alignment fits sector_size */
     uint32_t sector_size; /* wanted; 0: the device's own, 512 for a file */
     uint64_t size;        /* null store: bytes */
-    const struct engine_ops *engine; /* NULL: the store chooses by probing */
-    const struct engine_set *engines;
+    const struct engine_ops *engine;  /* NULL: the store chooses by probing */
+    const struct engine_set *engines; /* copied: what an I/O without engines of its own uses */
     /* Block devices only: from discard_limits_read(), since a sealed process can't ask; all 0: the
      * device does not discard. */
     struct discard_limits discard_limits;
@@ -81,6 +80,9 @@ struct store {
     struct store_caps caps;
     unsigned
         in_flight; /* I/Os queued through store_submit() and not done, kept by the caller of done */
+    /* A flush through the page cache failed, which lost data and is reported once: no later success
+     * means anything. Kept by the caller of done, on any thread. */
+    _Atomic bool data_lost;
 };
 
 extern const struct store_driver store_file; /* regular files and block devices */
@@ -104,14 +106,17 @@ static inline void store_close(struct store *store)
  * Looks whether the image has grown by a sector or more, and takes its new size into caps.size
  * then. Returns 0 and whether caps.size changed in `changed`; -ERANGE when the image is smaller
  * than caps.size, which stays, so that I/O past its end fails with -EIO; or what the kernel says.
- * To be called by the thread that submits. I/O in flight is not affected: it was checked against
- * the size it was submitted under, which has only grown.
+ * To be called by the thread that opened the store, while others may submit. I/O in flight is not
+ * affected: it was checked against the size it was submitted under, which has only grown.
  */
 int store_refresh_size(struct store *store, bool *changed);
 
 /* Makes every engine the kernel allows, each for `depth` I/Os in flight; at least the inline one.
  * Starts the thread of the slow one. Returns 0 or -ENOMEM. */
 int engine_set_create(unsigned depth, struct engine_set *out);
+/* The engine of that kind, or NULL. */
+struct engine *engine_set_find(const struct engine_set *engines, const struct engine_ops *ops);
+
 /*
  * One system call per engine that has something to hand over. Returns 0; -EAGAIN when the kernel
  * could not take all of it yet: call again within milliseconds, for nothing else may wake the loop;

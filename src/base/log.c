@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@ static const char *program_name = "blkback";
 static enum log_level log_threshold = LOG_LEVEL_INFO;
 static bool with_priority;
 static _Atomic unsigned lines_lost; /* because nobody read stderr */
+
+/* Of every limit: threads share some, and a line that is written costs more than waiting here. */
+static pthread_mutex_t limits = PTHREAD_MUTEX_INITIALIZER;
 
 void log_init(const char *program, enum log_level threshold)
 {
@@ -145,8 +149,9 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
 }
 
-/* Takes a token, after refilling by the time that went by. Returns false when there is none. */
-static bool limit_take(struct log_limit *limit)
+/* Takes a token, after refilling by the time that went by. Returns false when there is none, which
+ * is counted; otherwise how often that was so before. With `limits` held. */
+static bool limit_take(struct log_limit *limit, uint64_t *suppressed)
 {
     unsigned burst = limit->burst ? limit->burst : LOG_DEFAULT_BURST;
     unsigned interval_ms = limit->interval_ms ? limit->interval_ms : LOG_DEFAULT_INTERVAL_MS;
@@ -160,26 +165,32 @@ static bool limit_take(struct log_limit *limit)
     uint64_t earned = (now - limit->last_ms) / interval_ms;
     limit->last_ms += earned * interval_ms;
     limit->tokens = earned >= burst - limit->tokens ? burst : limit->tokens + (unsigned)earned;
-    if (limit->tokens == 0)
+    if (limit->tokens == 0) {
+        limit->suppressed++;
         return false;
+    }
     limit->tokens--;
+    *suppressed = limit->suppressed;
+    limit->suppressed = 0;
     return true;
 }
 
 void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
 {
     va_list arguments;
+    uint64_t suppressed = 0;
 
     if (level > log_threshold)
         return;
-    if (!limit_take(limit)) {
-        limit->suppressed++;
+    (void)pthread_mutex_lock(&limits);
+    const bool taken = limit_take(limit, &suppressed);
+
+    (void)pthread_mutex_unlock(&limits);
+    if (!taken)
         return;
-    }
     va_start(arguments, format);
-    log_line(level, limit->suppressed, format, arguments);
+    log_line(level, suppressed, format, arguments);
     va_end(arguments);
-    limit->suppressed = 0;
 }
 
 const char *log_escape(const char *text, char *buffer, unsigned size)

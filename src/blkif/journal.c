@@ -141,10 +141,3 @@ void journal_publish(struct journal *journal, struct ring *ring, const uint16_t 
         journal->free_stack[journal->free_count++] = tags[i];
     queue->in_flight = journal->capacity - journal->free_count;
 }
-
-void journal_drop(struct journal *journal, uint32_t tag)
-{
-    free_entry(journal, tag);
-    journal->free_stack[journal->free_count++] = (uint16_t)tag;
-    journal->queue->in_flight = journal->capacity - journal->free_count;
-}

@@ -122,7 +122,4 @@ struct journal_recovered {
 int journal_recover(struct slab *slab, uint32_t index, const struct journal_shape *shape,
                     struct journal *journal_out, struct journal_recovered *out);
 
-/* Gives up an entry without an answer: the ring is gone. */
-void journal_drop(struct journal *journal, uint32_t tag);
-
 #endif

@@ -71,6 +71,8 @@ static void spread(struct merged_io *merged, int result)
             queue->submitted--;
         request_list_push(again ? &queue->unsubmitted : &queue->returned, request);
     }
+    if (result >= 0)
+        queue->statistics->merged += merged->count - 1;
     merged->next_free = merged->merger->free;
     merged->merger->free = merged;
     turn_mark_ready(queue);
@@ -107,6 +109,7 @@ static void fill(struct merged_io *merged, struct request_list *requests, unsign
         .length = bytes,
         .iov = merged->iov,
         .done = merged_done,
+        .engines = first->io.engines,
     };
     merged->members = *requests;
     merged->count = count;
@@ -121,7 +124,6 @@ static void submit_merged(struct merger *merger)
     merger->free = merged->next_free;
     fill(merged, &merger->open, merger->open_count, merger->open_bytes);
     queue->submitted += merged->count;
-    queue->statistics->merged += merged->count - 1;
     switch (store_submit(queue->store, &merged->io)) {
     case IO_QUEUED:
         break;

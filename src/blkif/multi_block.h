@@ -21,6 +21,14 @@
  */
 #define BLKIF_MULTI_BLOCK_MAX_X86_32 24U
 
+#define BLKIF_SLOTS_OF_PAGE 32U /* the smallest ring */
+
+_Static_assert(BLKIF_SLOTS_MAX == 1U + (BLKIF_MULTI_BLOCK_MAX - BLKIF_SEGMENTS_IN_HEADER +
+                                        BLKIF_SEGMENTS_IN_BLOCK - 1U) /
+                                           BLKIF_SEGMENTS_IN_BLOCK,
+               "slots of the largest request");
+_Static_assert(BLKIF_SLOTS_MAX <= BLKIF_SLOTS_OF_PAGE, "any request fits any ring");
+
 /* Slots of a request with that many segments: 1 to BLKIF_SLOTS_MAX. */
 static inline uint32_t multi_block_slots(uint32_t segments)
 {

@@ -50,18 +50,63 @@ static void count(struct overlap_table *table, const struct overlap_range *range
     }
 }
 
-bool overlap_acquire(struct overlap_table *table, struct overlap_range *range, uint64_t start,
-                     uint64_t length)
+static void lock(struct overlap_table *table)
 {
-    range->start = start;
-    range->end = start + length;
-    if (length == 0)
-        return true;
-    if (anything_near(table, start >> BLOCK_SHIFT, (range->end - 1) >> BLOCK_SHIFT) &&
-        overlaps(table, start, range->end)) {
-        range->end = start;
-        return false;
+    if (table->shared)
+        (void)pthread_mutex_lock(&table->lock);
+}
+
+static void unlock(struct overlap_table *table)
+{
+    if (table->shared)
+        (void)pthread_mutex_unlock(&table->lock);
+}
+
+static void stop_waiting(struct overlap_table *table, struct overlap_waiter *waiter)
+{
+    struct overlap_waiter **at = &table->waiters;
+
+    if (!waiter->waits)
+        return;
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+    waiter->waits = false;
+}
+
+static void start_waiting(struct overlap_table *table, struct overlap_waiter *waiter,
+                          uint64_t start, uint64_t end)
+{
+    waiter->start = start;
+    waiter->end = end;
+    waiter->next = table->waiters;
+    waiter->waits = true;
+    table->waiters = waiter;
+}
+
+static void wake_waiters(struct overlap_table *table, uint64_t start, uint64_t end)
+{
+    struct overlap_waiter **at = &table->waiters;
+
+    while (*at) {
+        struct overlap_waiter *waiter = *at;
+
+        if (start < waiter->end && waiter->start < end) {
+            *at = waiter->next;
+            waiter->waits = false;
+            waiter->wake(waiter);
+        } else {
+            at = &waiter->next;
+        }
     }
+}
+
+/* With the table locked. */
+static bool take(struct overlap_table *table, struct overlap_range *range)
+{
+    if (anything_near(table, range->start >> BLOCK_SHIFT, (range->end - 1) >> BLOCK_SHIFT) &&
+        overlaps(table, range->start, range->end))
+        return false;
     count(table, range, 1);
     range->previous = NULL;
     range->next = table->ranges;
@@ -71,10 +116,31 @@ bool overlap_acquire(struct overlap_table *table, struct overlap_range *range, u
     return true;
 }
 
+bool overlap_acquire(struct overlap_table *table, struct overlap_range *range, uint64_t start,
+                     uint64_t length, struct overlap_waiter *waiter)
+{
+    range->start = start;
+    range->end = start + length;
+    if (length == 0)
+        return true;
+    lock(table);
+    if (table->shared)
+        stop_waiting(table, waiter);
+    const bool taken = take(table, range);
+
+    if (!taken && table->shared)
+        start_waiting(table, waiter, start, range->end);
+    unlock(table);
+    if (!taken)
+        range->end = start;
+    return taken;
+}
+
 void overlap_release(struct overlap_table *table, struct overlap_range *range)
 {
     if (range->end == range->start)
         return;
+    lock(table);
     count(table, range, -1);
     if (range->previous)
         range->previous->next = range->next;
@@ -82,5 +148,17 @@ void overlap_release(struct overlap_table *table, struct overlap_range *range)
         table->ranges = range->next;
     if (range->next)
         range->next->previous = range->previous;
+    if (table->shared)
+        wake_waiters(table, range->start, range->end);
+    unlock(table);
     range->end = range->start;
+}
+
+void overlap_forget(struct overlap_table *table, struct overlap_waiter *waiter)
+{
+    if (!table->shared)
+        return;
+    lock(table);
+    stop_waiting(table, waiter);
+    unlock(table);
 }

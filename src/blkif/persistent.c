@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define CHUNKS       (PERSISTENT_MAX / PERSISTENT_CHUNK)
-#define TABLE        4096U /* places, a power of two, at most a quarter full */
+#define CHUNKS       PERSISTENT_MAX /* they may have one page each */
+#define TABLE        4096U          /* places, a power of two, at most a quarter full */
 #define NONE         UINT16_MAX
 #define SECTOR_BYTES 512U
 
@@ -18,6 +18,7 @@
 
 struct chunk {
     uint8_t *pages; /* NULL: free */
+    uint32_t count; /* of pages */
     uint32_t grefs[PERSISTENT_CHUNK];
     uint32_t users; /* segments of requests under way */
     uint32_t age;   /* trims since it was used */
@@ -28,8 +29,8 @@ struct persistent {
     struct grant_budget *budget;
     uint32_t domid;
     uint32_t failures;
-    uint32_t waiting_count;
-    uint32_t waiting[PERSISTENT_CHUNK]; /* grefs that were seen and are not mapped */
+    uint32_t pages; /* mapped */
+    bool full;      /* nothing could give way since the last trim */
     struct chunk chunks[CHUNKS];
     uint16_t table[TABLE]; /* open addressing: chunk * PERSISTENT_CHUNK + page */
 };
@@ -84,16 +85,23 @@ static void fill_table(struct persistent *persistent)
 {
     for (unsigned i = 0; i < TABLE; i++)
         persistent->table[i] = NONE;
-    for (uint16_t page = 0; page < PERSISTENT_MAX; page++)
-        if (persistent->chunks[page / PERSISTENT_CHUNK].pages)
-            insert(persistent, page);
+    for (unsigned i = 0; i < CHUNKS; i++)
+        for (uint32_t page = 0; persistent->chunks[i].pages && page < persistent->chunks[i].count;
+             page++)
+            insert(persistent, (uint16_t)(i * PERSISTENT_CHUNK + page));
+}
+
+static void give_budget(struct grant_budget *budget, uint32_t count)
+{
+    atomic_fetch_sub_explicit(&budget->used, count, memory_order_relaxed);
 }
 
 static void unmap(struct persistent *persistent, struct chunk *chunk)
 {
-    gnttab_unmap(persistent->gnttab, chunk->pages, PERSISTENT_CHUNK);
+    gnttab_unmap(persistent->gnttab, chunk->pages, chunk->count);
     chunk->pages = NULL;
-    atomic_fetch_sub_explicit(&persistent->budget->used, PERSISTENT_CHUNK, memory_order_relaxed);
+    persistent->pages -= chunk->count;
+    give_budget(persistent->budget, chunk->count);
 }
 
 /* The chunk that was used longest ago and can be unmapped; NULL: none. */
@@ -110,97 +118,125 @@ static struct chunk *oldest(struct persistent *persistent)
     return found;
 }
 
-/* Room for a chunk, within the budget of all queues: false when there is none. */
-static bool take_budget(struct grant_budget *budget)
+/* Room for so many pages, within the limit of the queue and the budget of all: false when there is
+ * none. */
+static bool take_room(const struct persistent *persistent, uint32_t count)
 {
-    const uint32_t used =
-        atomic_fetch_add_explicit(&budget->used, PERSISTENT_CHUNK, memory_order_relaxed);
+    struct grant_budget *budget = persistent->budget;
 
-    if (used + PERSISTENT_CHUNK <= atomic_load_explicit(&budget->limit, memory_order_relaxed))
+    if (persistent->pages + count > PERSISTENT_MAX)
+        return false;
+    const uint32_t used = atomic_fetch_add_explicit(&budget->used, count, memory_order_relaxed);
+
+    if (used + count <= atomic_load_explicit(&budget->limit, memory_order_relaxed))
         return true;
-    atomic_fetch_sub_explicit(&budget->used, PERSISTENT_CHUNK, memory_order_relaxed);
+    give_budget(budget, count);
     return false;
 }
 
-/* A free chunk with its share of the budget taken, if need be by unmapping one that is out of use.
- */
-static struct chunk *get_chunk(struct persistent *persistent)
+/* The same; chunks that are out of use give way. */
+static bool make_room(struct persistent *persistent, uint32_t count)
 {
-    struct chunk *stale = oldest(persistent);
-    const bool within_budget = take_budget(persistent->budget);
+    bool any = false;
 
-    if (within_budget)
-        for (unsigned i = 0; i < CHUNKS; i++)
-            if (!persistent->chunks[i].pages)
-                return &persistent->chunks[i];
-    /* What was used lately is worth more than what is new. */
-    if (stale && stale->age > 0) {
+    while (!take_room(persistent, count)) {
+        struct chunk *stale = persistent->full ? NULL : oldest(persistent);
+
+        /* What was used lately is worth more than what is new. */
+        if (!stale || stale->age == 0) {
+            persistent->full = true;
+            if (any)
+                fill_table(persistent);
+            return false;
+        }
         unmap(persistent, stale);
-        fill_table(persistent);
-        if (within_budget || take_budget(persistent->budget))
-            return stale;
+        any = true;
     }
-    if (within_budget)
-        atomic_fetch_sub_explicit(&persistent->budget->used, PERSISTENT_CHUNK,
-                                  memory_order_relaxed);
-    return NULL;
+    if (any)
+        fill_table(persistent);
+    return true;
 }
 
-static void map_waiting(struct persistent *persistent)
+/* There is one: each has a page at least, and there was room for more pages. */
+static struct chunk *free_chunk(struct persistent *persistent)
 {
-    struct chunk *chunk = get_chunk(persistent);
+    struct chunk *chunk = persistent->chunks;
+
+    while (chunk->pages)
+        chunk++;
+    return chunk;
+}
+
+/* Maps grants as a chunk. */
+static bool map(struct persistent *persistent, const uint32_t *grefs, uint32_t count)
+{
     void *pages;
 
-    persistent->waiting_count = 0; /* those that can't be mapped now will be seen again */
-    if (!chunk)
-        return;
-    if (gnttab_map(persistent->gnttab, persistent->domid, persistent->waiting, PERSISTENT_CHUNK,
-                   &pages) < 0) {
+    if (persistent->failures >= FAILURES_MAX || !make_room(persistent, count))
+        return false;
+    if (gnttab_map(persistent->gnttab, persistent->domid, grefs, count, &pages) < 0) {
         persistent->failures++;
-        atomic_fetch_sub_explicit(&persistent->budget->used, PERSISTENT_CHUNK,
-                                  memory_order_relaxed);
-        return;
+        give_budget(persistent->budget, count);
+        return false;
     }
+    struct chunk *chunk = free_chunk(persistent);
     const uint16_t first = (uint16_t)((chunk - persistent->chunks) * PERSISTENT_CHUNK);
 
-    *chunk = (struct chunk){.pages = pages};
-    for (uint16_t i = 0; i < PERSISTENT_CHUNK; i++) {
-        chunk->grefs[i] = persistent->waiting[i];
+    *chunk = (struct chunk){.pages = pages, .count = count};
+    persistent->pages += count;
+    for (uint32_t i = 0; i < count; i++) {
+        chunk->grefs[i] = grefs[i];
         insert(persistent, (uint16_t)(first + i));
     }
+    return true;
 }
 
-static void remember(struct persistent *persistent, uint32_t gref)
+static bool listed(const uint32_t *grefs, uint32_t count, uint32_t gref)
 {
-    if (persistent->failures >= FAILURES_MAX)
-        return;
-    for (uint32_t i = 0; i < persistent->waiting_count; i++)
-        if (persistent->waiting[i] == gref)
-            return;
-    persistent->waiting[persistent->waiting_count++] = gref;
-    if (persistent->waiting_count == PERSISTENT_CHUNK)
-        map_waiting(persistent);
+    for (uint32_t i = 0; i < count; i++)
+        if (grefs[i] == gref)
+            return true;
+    return false;
+}
+
+/* Maps those of the request's grants that are not. The frontend may end a grant that is not mapped
+ * as soon as its request is answered, and give another device the same reference: so this is done
+ * for grants of a request under way, never for those of former ones. */
+static bool map_missing(struct persistent *persistent, const struct request *request)
+{
+    uint32_t grefs[PERSISTENT_CHUNK];
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < request->entry->segments; i++) {
+        const uint32_t gref = request->segments[i].gref;
+
+        if (find(persistent, gref) != NONE || listed(grefs, count, gref))
+            continue;
+        grefs[count++] = gref;
+        if (count == PERSISTENT_CHUNK) {
+            if (!map(persistent, grefs, count))
+                return false;
+            count = 0;
+        }
+    }
+    return count == 0 || map(persistent, grefs, count);
 }
 
 bool persistent_get(struct persistent *persistent, const struct request *request)
 {
     const unsigned count = request->entry->segments;
-    bool all = true;
 
-    for (unsigned i = 0; i < count; i++)
-        if (find(persistent, request->segments[i].gref) == NONE) {
-            all = false;
-            remember(persistent, request->segments[i].gref);
-        }
-    if (!all)
-        return false;
+    /* So that what this request has mapped already does not give way for the rest of it. */
     for (unsigned i = 0; i < count; i++) {
-        struct chunk *chunk =
-            &persistent->chunks[find(persistent, request->segments[i].gref) / PERSISTENT_CHUNK];
+        const uint16_t page = find(persistent, request->segments[i].gref);
 
-        chunk->users++;
-        chunk->age = 0;
+        if (page != NONE)
+            persistent->chunks[page / PERSISTENT_CHUNK].age = 0;
     }
+    if (!map_missing(persistent, request))
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        persistent->chunks[find(persistent, request->segments[i].gref) / PERSISTENT_CHUNK].users++;
     return true;
 }
 
@@ -243,6 +279,7 @@ bool persistent_trim(struct persistent *persistent)
     struct chunk *chunk;
     bool any = false;
 
+    persistent->full = false;
     while ((chunk = oldest(persistent)) &&
            (chunk->age >= IDLE_TRIMS || over_budget(persistent->budget)))
         unmap(persistent, chunk);

@@ -3,9 +3,11 @@
  * Persistent grants of a queue: a frontend that negotiated them uses the same grants again and
  * again, so they stay mapped, and data goes straight between the store and the guest's pages.
  *
- * Grants are mapped in chunks, for gntdev searches a list of maps and unmaps a map as a whole: a
- * chunk is the unit of eviction. A grant that is new, or for which the budget has no room, is
- * copied like any other.
+ * The grants of a request that are not mapped yet are mapped when it starts, in chunks, for gntdev
+ * searches a list of maps and unmaps a map as a whole: a chunk is the unit of eviction. They are
+ * not gathered over several requests: Linux ends a grant that was not mapped when the request is
+ * answered, and the reference may be another device's then. What the budget has no room for, or
+ * can't be mapped, is copied like any other.
  */
 #ifndef BLKBACK_BLKIF_PERSISTENT_H
 #define BLKBACK_BLKIF_PERSISTENT_H
@@ -17,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Pages of a chunk. */
+/* Pages of a chunk at most. */
 #define PERSISTENT_CHUNK 32U
 
 /* Pages of a queue at most, as in Linux's xen-blkback (1056), rounded to chunks. */
@@ -30,8 +32,8 @@ int persistent_create(struct gnttab *gnttab, uint32_t domid, struct grant_budget
                       struct persistent **out);
 
 /*
- * Whether every segment of the request lies in a mapped page; if so the pages stay mapped until
- * persistent_put(). If not, the unknown ones are remembered, and mapped once they fill a chunk.
+ * Maps what is not mapped yet. Whether every segment of the request, which must not be answered
+ * yet, lies in a mapped page then; if so the pages stay mapped until persistent_put().
  */
 bool persistent_get(struct persistent *persistent, const struct request *request);
 void persistent_put(struct persistent *persistent, const struct request *request);

@@ -12,19 +12,32 @@
  * fair to other queues. */
 #define ROUNDS_PER_PASS 4
 
-int overlap_table_create(struct overlap_table **out)
+int overlap_table_create(bool threads, struct overlap_table **out)
 {
     struct overlap_table *table = calloc(1, sizeof(*table));
 
     if (!table)
         return -ENOMEM;
+    table->shared = threads;
+    (void)pthread_mutex_init(&table->lock, NULL);
     *out = table;
     return 0;
 }
 
 void overlap_table_destroy(struct overlap_table *table)
 {
+    if (!table)
+        return;
+    (void)pthread_mutex_destroy(&table->lock);
     free(table);
+}
+
+/* Another queue's write ended, on whatever thread. */
+static void range_given_back(struct overlap_waiter *waiter)
+{
+    struct queue *queue = (struct queue *)((char *)waiter - offsetof(struct queue, overlap_waiter));
+
+    queue->turn->wake(queue->turn);
 }
 
 static void io_done(struct io *io)
@@ -61,6 +74,7 @@ static int create_requests(struct queue *queue)
         request->iov = &queue->iov[(size_t)tag * iovs];
         request->buffers = &queue->buffer_places[(size_t)tag * buffers];
         request->io.done = io_done;
+        request->io.engines = queue->turn->engines;
     }
     return 0;
 }
@@ -135,10 +149,23 @@ static bool acceptable(const struct queue_params *params)
            params->max_indirect_segments <= BLKIF_MAX_INDIRECT_SEGMENTS;
 }
 
+/* One that could never have its data's buffers would wait for ever. */
+static bool largest_fits(const struct queue_params *params)
+{
+    const uint32_t segments = params->max_segments > params->max_indirect_segments
+                                  ? params->max_segments
+                                  : params->max_indirect_segments;
+
+    return request_buffers((uint64_t)segments * GNTTAB_PAGE_SIZE) <=
+           buffer_pool_count(params->turn->buffers);
+}
+
 int queue_connect(const struct queue_params *params, struct queue **out)
 {
     if (!acceptable(params))
         return -EINVAL;
+    if (!largest_fits(params))
+        return -ENOBUFS;
     struct queue *queue = calloc(1, sizeof(*queue));
 
     if (!queue)
@@ -146,6 +173,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->turn = params->turn;
     queue->store = params->store;
     queue->overlaps = params->overlaps;
+    queue->overlap_waiter.wake = range_given_back;
     queue->events = params->events;
     queue->context = params->context;
     const int error = set_up(queue, params);
@@ -247,6 +275,7 @@ void queue_disconnect(struct queue *queue)
     queue->disconnected = true;
     queue->turn->queues--;
     queue_pause(queue, false);
+    overlap_forget(queue->overlaps, &queue->overlap_waiter);
     turn_forget(queue);
     (void)release_all(queue, &queue->waiting);
     (void)release_all(queue, &queue->unsubmitted);

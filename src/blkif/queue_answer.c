@@ -70,21 +70,39 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
 
 void queue_pause(struct queue *queue, bool paused)
 {
-    uint32_t *rings = &queue->journal.slab->header->store_paused;
+    _Atomic uint32_t *rings = &queue->journal.slab->header->store_paused;
 
     if (queue->paused == paused)
         return;
     queue->paused = paused;
-    *rings = paused ? *rings + 1 : *rings - 1;
+    /* Rings of other threads do the same. */
+    if (paused)
+        (*rings)++;
+    else
+        (*rings)--;
 }
 
-static void park(struct queue *queue, struct request *request)
+/*
+ * Whether a flush that went well says nothing: one that failed before it, on whatever ring of the
+ * disk, had the page cache report what it lost and forget it.
+ */
+static bool proves_nothing(const struct queue *queue)
 {
-    /* Never answered as failed: Linux's blkfront would report success and stop flushing. */
+    return queue->store->data_lost;
+}
+
+static void park(struct queue *queue, struct request *request, int error)
+{
+    /* Never answered as failed: Linux's blkfront would report success and stop flushing. What the
+     * page cache lost is lost for all rings, and for a successor. */
+    if (!queue->store->caps.direct) {
+        queue->store->data_lost = true;
+        queue->journal.slab->header->data_lost = 1;
+    }
     queue->statistics->flushes_parked++;
     queue_pause(queue, true);
     request_list_push(&queue->parked, request);
-    queue->events->flush_failed(queue->context, request->io.result);
+    queue->events->flush_failed(queue->context, error);
 }
 
 /* A step went well: on to the next, or the end. Reads are collected in `reads` for one copy. */
@@ -127,12 +145,14 @@ void queue_handle_returned(struct queue *queue)
         const struct io *io = &request->io;
 
         queue->submitted--;
-        if (io->result >= 0) {
+        if (io->result >= 0 && io->operation == IO_FLUSH && proves_nothing(queue)) {
+            park(queue, request, -EIO);
+        } else if (io->result >= 0) {
             if (io->operation == IO_FLUSH && !queue->parked.first)
                 queue_pause(queue, false);
             advance(queue, request, &reads);
         } else if (io->operation == IO_FLUSH) {
-            park(queue, request);
+            park(queue, request, io->result);
         } else if (io->operation == IO_DISCARD && io->result == -ENOTSUP) {
             /* The frontend stops asking; there is nothing to tell anybody. */
             queue_finish(queue, request, BLKIF_RSP_EOPNOTSUPP);

@@ -116,8 +116,9 @@ static bool acquire(struct queue *queue, struct request *request)
         return false;
     if (!request->replayed &&
         !overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
-                         request_changes(entry))) {
-        /* Another queue's write may be in the way: its end wakes this one. */
+                         request_changes(entry), &queue->overlap_waiter)) {
+        /* Another queue's write may be in the way: its end wakes this one, on this thread by
+         * turn->freed. */
         turn_mark_stalled(queue);
         return false;
     }

@@ -23,6 +23,7 @@ struct queue {
     struct turn *turn;
     struct store *store;
     struct overlap_table *overlaps;
+    struct overlap_waiter overlap_waiter;
     const struct queue_events *events;
     void *context;
     struct evtchn *evtchn;

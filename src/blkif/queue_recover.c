@@ -50,7 +50,7 @@ static int go_on_with_started(struct queue *queue, struct request *request)
         return 0;
     }
     if (!overlap_acquire(queue->overlaps, &request->range, entry->sector * SECTOR_BYTES,
-                         request_changes(entry)))
+                         request_changes(entry), &queue->overlap_waiter))
         return -EPROTO; /* none of ours starts two that overlap */
     request->replayed = true;
     request_list_push(&queue->waiting, request);
@@ -90,6 +90,7 @@ int queue_recover(struct queue *queue, const struct journal_recovered *recovered
     if (error) {
         struct request *request;
 
+        overlap_forget(queue->overlaps, &queue->overlap_waiter);
         while ((request = request_list_pop(&queue->waiting)))
             queue_release(queue, request);
         return error;

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* Address space for the largest slab: every queue with the longest ring and 256 segments for each
@@ -20,15 +22,47 @@ static uint32_t align64(uint64_t bytes)
     return (uint32_t)((bytes + 63) & ~UINT64_C(63));
 }
 
+/* What slabs leave of a small file system, so that the broker can still write the connection files,
+ * which say why a disk is not served. */
+#define KEPT_BYTES_MAX (UINT64_C(1) << 20)
+#define KEPT_PART      16U
+
+static bool leaves_room(int fd)
+{
+    struct statvfs room;
+
+    if (fstatvfs(fd, &room) < 0)
+        return true;
+    const uint64_t part = (uint64_t)room.f_blocks * room.f_frsize / KEPT_PART;
+
+    return (uint64_t)room.f_bavail * room.f_frsize >=
+           (part < KEPT_BYTES_MAX ? part : KEPT_BYTES_MAX);
+}
+
+/* Makes the file longer by allocated space. Returns 0 or -errno (-ENOSPC), and the file is as it
+ * was. */
+static int allocate(int fd, uint32_t from, uint32_t bytes)
+{
+    int error = posix_fallocate(fd, from, bytes);
+
+    if (!error && !leaves_room(fd))
+        error = ENOSPC;
+    if (error == ENOSPC && ftruncate(fd, from) < 0)
+        error = errno;
+    return -error;
+}
+
 int slab_open(int fd, struct slab *out)
 {
     const uint32_t header_bytes = align64(sizeof(struct slab_header));
     struct slab_header old;
     const uint32_t epoch = slab_read_header(fd, &old) == 0 ? old.epoch + 1 : 1;
-    const int error = posix_fallocate(fd, 0, header_bytes);
+    /* One that a former worker left has its space. */
+    const int error =
+        epoch > 1 ? -posix_fallocate(fd, 0, header_bytes) : allocate(fd, 0, header_bytes);
 
     if (error)
-        return -error;
+        return error;
     struct slab_header *header = mmap(NULL, SLAB_SPAN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (header == MAP_FAILED)
@@ -72,10 +106,10 @@ int slab_reserve(struct slab *slab, uint32_t bytes, uint32_t *offset)
 
     if (end > slab->mapped)
         return -ENOSPC;
-    const int error = posix_fallocate(slab->fd, slab->allocated, align64(bytes));
+    const int error = allocate(slab->fd, slab->allocated, align64(bytes));
 
     if (error)
-        return -error;
+        return error;
     memset(slab_at(slab, slab->allocated), 0, align64(bytes));
     *offset = slab->allocated;
     slab->allocated = (uint32_t)end;

@@ -5,6 +5,7 @@
 #include "control_server.h"
 #include "domain.h"
 #include "domains.h"
+#include "orphans.h"
 #include "session.h"
 
 #include <errno.h>
@@ -212,6 +213,7 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
     TAILQ_INIT(&broker->ghosts);
     TAILQ_INIT(&broker->dirty);
     TAILQ_INIT(&broker->domains);
+    TAILQ_INIT(&broker->orphans);
     read_boot_id(broker);
 
     int error = open_xenstore(broker, why);
@@ -229,8 +231,9 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
     error = domains_watch(broker);
     if (error != 0)
         return explain(why, error, "can't watch XenStore: %s", strerror(-error));
+    orphans_lock(broker);
     domains_scan(broker);
-    if (xenstore_lost(broker->xs)) /* what could not be seen is not gone */
+    if (xenstore_lost(broker->xs))
         return explain(why, -EPIPE, "xenstored ended while its nodes were read");
     domains_collect_files(broker);
     return 0;
@@ -305,6 +308,7 @@ void broker_finish(struct broker *broker)
         vbd_destroy(vbd);
     while ((vbd = TAILQ_FIRST(&broker->vbds)) != NULL)
         vbd_destroy(vbd);
+    orphans_forget(broker);
     if (broker->xs != NULL) {
         session_stop(broker);
         ev_prepare_stop(broker->loop, &broker->turn_end);

@@ -23,6 +23,7 @@ struct control_server;
 
 TAILQ_HEAD(vbd_list, vbd);
 TAILQ_HEAD(domain_list, domain);
+TAILQ_HEAD(orphan_list, orphan);
 
 struct broker {
     struct ev_loop *loop;
@@ -43,6 +44,7 @@ struct broker {
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */
     struct vbd_list dirty;  /* to be evaluated in this turn */
     struct domain_list domains;
+    struct orphan_list orphans; /* see orphans.h */
     ev_io xs_ready;
     ev_timer xs_retry; /* while the session is lost */
     ev_prepare turn_end;

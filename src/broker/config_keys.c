@@ -5,6 +5,7 @@
 #include "blkback/parse.h"
 #include "blkback/paths.h"
 #include "config.h"
+#include "negotiate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,6 +41,15 @@ _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
  * uid in. */
 #define UID_BASE_MAX (UINT32_C(0x7fffffff) - 32768U)
 
+/* The largest request's data must fit the least buffers, or it would wait for ever. */
+#define SEGMENTS_MAX          255U
+#define INDIRECT_SEGMENTS_MAX 256U
+#define BUFFER_SIZE_MIN       (UINT64_C(1) << 20)
+
+_Static_assert(SEGMENTS_MAX <= INDIRECT_SEGMENTS_MAX &&
+                   (uint64_t)INDIRECT_SEGMENTS_MAX * NEGOTIATE_PAGE_BYTES <= BUFFER_SIZE_MIN,
+               "any request fits");
+
 /* clang-format off */
 const struct config_key config_keys[] = {
     {"daemon", "claim", CONFIG_CHOICE, DAEMON(claim), 0, 0, claims, "script", NULL,
@@ -62,7 +72,7 @@ const struct config_key config_keys[] = {
      "the worker's program"},
     {"worker", "uid-base", CONFIG_U32, DAEMON(worker_uid_base), 0, UID_BASE_MAX, NULL, "1900000000",
      NULL, "a worker's uid and gid are this plus the domain's number"},
-    {"worker", "buffer-size", CONFIG_SIZE, DAEMON(worker_buffer_size), 1U << 20, UINT64_C(1) << 40,
+    {"worker", "buffer-size", CONFIG_SIZE, DAEMON(worker_buffer_size), BUFFER_SIZE_MIN, UINT64_C(1) << 40,
      NULL, "64M", "bytes", "memory for data in flight, per worker"},
     {"worker", "queue-threads", CONFIG_U32, DAEMON(queue_threads), 0, STATE_MAX_QUEUES, NULL, "0",
      "threads", "how many threads of a worker serve queues"},
@@ -78,9 +88,9 @@ const struct config_key config_keys[] = {
      "log2 of pages", "the largest ring a frontend may use"},
     {"disk", "max-requests", CONFIG_U32, OPTIONS(max_requests), 0, STATE_MAX_SLOTS, NULL, "256",
      "requests", "how many requests of a ring are in flight at once"},
-    {"disk", "max-request-segments", CONFIG_U32, OPTIONS(max_segments), 11, 255, NULL, "255",
+    {"disk", "max-request-segments", CONFIG_U32, OPTIONS(max_segments), 11, SEGMENTS_MAX, NULL, "255",
      "segments", "how large a request in the ring's own slots may be"},
-    {"disk", "max-indirect-segments", CONFIG_U32, OPTIONS(max_indirect_segments), 0, 256, NULL, "256",
+    {"disk", "max-indirect-segments", CONFIG_U32, OPTIONS(max_indirect_segments), 0, INDIRECT_SEGMENTS_MAX, NULL, "256",
      "segments", "how large an indirect request may be"},
     {"disk", "max-queues", CONFIG_U32, OPTIONS(max_queues), 1, STATE_MAX_QUEUES, NULL, NULL, "rings",
      "how many rings a frontend may use"},

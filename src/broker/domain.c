@@ -284,6 +284,7 @@ int domain_need_worker(struct domain *domain)
         .domid = domain->domid,
         .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
         .buffer_size = config->worker_buffer_size,
+        .queue_threads = config_queue_threads(config),
         .log_level = config->log_level,
     };
     struct worker_process_owner owner = {
@@ -328,9 +329,10 @@ int domain_send(struct domain *domain, const struct worker_message *message, con
     if (domain->worker == NULL)
         return -ECONNRESET;
     int error = worker_process_send(domain->worker, message, fds, fd_count);
-    if (error != 0)
-        worker_process_kill(domain->worker);
-    return error;
+    if (error == 0)
+        return 0;
+    worker_process_kill(domain->worker);
+    return -ECONNRESET;
 }
 
 uint32_t domain_worker_pid(const struct domain *domain)

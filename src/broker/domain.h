@@ -25,7 +25,7 @@ int domain_need_worker(struct domain *domain);
 uint32_t domain_next_number(struct domain *domain);
 
 /* Sends to the worker. One that can't be sent to is ended, and its vbds hear of it in
- * vbd_worker_lost(). Returns 0 or -errno. */
+ * vbd_worker_lost(). Returns 0 or -ECONNRESET. */
 int domain_send(struct domain *domain, const struct worker_message *message, const int *fds,
                 unsigned fd_count);
 

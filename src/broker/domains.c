@@ -2,12 +2,11 @@
 /* Finding vbds in XenStore: watches, what their events mean, and which vbd is where. */
 #include "domains.h"
 
-#include "blkback/parse.h"
+#include "orphans.h"
+#include "state_dir.h"
 #include "vbd.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,8 +117,20 @@ static void look_at_children(struct broker *broker, struct vbd_address address,
     free(names);
 }
 
+/* What another broker served has the older right to its image. */
+static void take_up_served(struct broker *broker, const struct state_file *file)
+{
+    struct vbd_address address = {.domid = file->domid, .devid = file->devid};
+
+    for (unsigned i = 0; file->connection && i < VBD_CLASSES; i++) {
+        address.class = (enum vbd_class)i;
+        look_at_device(broker, &address);
+    }
+}
+
 void domains_scan(struct broker *broker)
 {
+    state_dir_for_each(broker, take_up_served);
     for (unsigned i = 0; i < VBD_CLASSES; i++) {
         struct vbd_address address = {.class = (enum vbd_class)i};
         look_at_children(broker, address, ADDRESS_CLASS);
@@ -188,38 +199,16 @@ int domains_take_events(struct broker *broker)
     return 0;
 }
 
-/* "DOMID-DEVID.conn" or ".slab". */
-static bool parse_file_name(const char *name, struct vbd_address *out)
+static void collect(struct broker *broker, const struct state_file *file)
 {
-    char text[32];
-    const char *dot = strchr(name, '.');
-    if (dot == NULL || (strcmp(dot, ".conn") != 0 && strcmp(dot, ".slab") != 0) ||
-        (size_t)(dot - name) >= sizeof(text))
-        return false;
-    memcpy(text, name, (size_t)(dot - name));
-    text[dot - name] = '\0';
-    char *dash = strchr(text, '-');
-    if (dash == NULL)
-        return false;
-    *dash = '\0';
-    return parse_u32(text, DOMID_MAX, &out->domid) == 0 &&
-           parse_u32(dash + 1, DEVID_MAX, &out->devid) == 0;
+    const struct vbd_address address = {.domid = file->domid, .devid = file->devid};
+
+    if (!number_taken(broker, &address) && !orphans_has(broker, file->domid, file->devid))
+        (void)unlinkat(broker->state_dir, file->name, 0);
 }
 
 void domains_collect_files(struct broker *broker)
 {
-    int fd = openat(broker->state_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    const struct dirent *entry;
-    while ((entry = readdir(dir)) != NULL) {
-        struct vbd_address address = {.domid = 0};
-        if (parse_file_name(entry->d_name, &address) && !number_taken(broker, &address))
-            (void)unlinkat(broker->state_dir, entry->d_name, 0);
-    }
-    closedir(dir);
+    if (!xenstore_lost(broker->xs)) /* what can't be seen is not gone */
+        state_dir_for_each(broker, collect);
 }

@@ -263,8 +263,7 @@ void vbd_worker_lost(struct vbd *vbd, const char *how)
     if (!had_store && vbd->store != STORE_WAITS)
         return;
     if (!leaving) {
-        vbd_log(vbd, LOG_LEVEL_WARNING, "its worker ended: %s", how);
-        vbd_recover(vbd);
+        vbd_recover(vbd, how);
         return;
     }
     vbd->rings = RINGS_NONE;

@@ -332,7 +332,7 @@ void vbd_hook_finish(struct vbd *vbd);
 
 /* The worker is dead: another takes its place, with the rings that it served. Only with an open or
  * opening store. */
-void vbd_recover(struct vbd *vbd);
+void vbd_recover(struct vbd *vbd, const char *how);
 
 /* All rings are served again. */
 void vbd_recovered(struct vbd *vbd);
@@ -371,6 +371,11 @@ enum vbd_look vbd_look_for_nodes(struct vbd *vbd);
 bool vbd_ended_unseen(const struct vbd *vbd);
 
 /* ---- vbd_status.c ---- */
+
+/* Why the worker says that it can't serve the disk, as text that can be logged; when the state
+ * files have no room left, with where they are. */
+void vbd_worker_reason(const struct vbd *vbd, const struct worker_message *message,
+                       char reason[STATE_TEXT_MAX]);
 
 /* Writes the connection file if anything in it has changed. */
 void vbd_status_save(struct vbd *vbd);

@@ -95,17 +95,15 @@ static int send_connect(struct vbd *vbd, unsigned queue, const struct channel *c
     return domain_send(vbd->domain, &message, &fd, 1);
 }
 
-/* Nothing is sent before everything that the worker will need is there. */
+/* Nothing is sent before everything that the worker will need is there. -ECONNRESET: the worker has
+ * just died, and vbd_worker_lost() goes on from here. */
 static int connect_queues(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX])
 {
     struct channel channels[STATE_MAX_QUEUES] = {{.evtchn = NULL}};
 
     int error = bind_channels(vbd, channels, why);
-    for (unsigned i = 0; error == 0 && i < vbd->negotiated.queue_count; i++) {
+    for (unsigned i = 0; error == 0 && i < vbd->negotiated.queue_count; i++)
         error = send_connect(vbd, i, &channels[i]);
-        if (error != 0)
-            snprintf(why, NEGOTIATE_WHY_MAX, "can't reach the worker");
-    }
     close_channels(channels);
     return error;
 }
@@ -123,6 +121,8 @@ void vbd_connect(struct vbd *vbd)
     }
     log_negotiation(vbd);
     error = connect_queues(vbd, why);
+    if (error == -ECONNRESET)
+        return;
     if (error != 0) {
         vbd_fail(vbd, error, why);
         return;
@@ -139,7 +139,7 @@ void vbd_reconnect(struct vbd *vbd)
     vbd->queues_connected = 0;
     vbd->rings = RINGS_CONNECTING;
     int error = connect_queues(vbd, why);
-    if (error == 0)
+    if (error == 0 || error == -ECONNRESET)
         return;
     vbd->rings = RINGS_NONE;
     vbd->taking_up = false;
@@ -210,7 +210,7 @@ void vbd_show_connected(struct vbd *vbd)
 static void fail_rings(struct vbd *vbd, const struct worker_message *message)
 {
     char reason[STATE_TEXT_MAX];
-    log_escape(message->u.text, reason, sizeof(reason));
+    vbd_worker_reason(vbd, message, reason);
     if (vbd->rings == RINGS_CONNECTING)
         vbd_disconnect(vbd);
     vbd->taking_up = false;

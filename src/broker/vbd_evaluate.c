@@ -117,7 +117,7 @@ static bool toolstack_differs(struct vbd *vbd)
 static bool enter_init_wait(struct vbd *vbd)
 {
     if (vbd->phase == VBD_CLOSED) {
-        if (vbd->store == STORE_CLOSING)
+        if (vbd->store == STORE_CLOSING || vbd->store == STORE_FENCING)
             return false;
         vbd_begin(vbd);
         return true;

@@ -227,6 +227,8 @@ static void send_open(struct vbd *vbd)
 {
     vbd->number = domain_next_number(vbd->domain);
     int error = vbd_send_open(vbd, WORKER_OPEN_STORE, &vbd->disk, vbd->image, vbd->slab);
+    if (error == -ECONNRESET)
+        return; /* it has just died: vbd_worker_lost() goes on from here */
     if (error != 0) {
         open_failed_with(vbd, "can't be handed to the worker", error);
         return;
@@ -386,6 +388,8 @@ static void store_opened(struct vbd *vbd, const struct worker_store_opened *caps
     vbd->store = STORE_OPEN;
     vbd->unfenced = false;
     vbd->expected_device = 0;
+    if (vbd->rings == RINGS_NONE)
+        vbd->reason[0] = '\0';
     vbd->settled = true;
     vbd_log(vbd, LOG_LEVEL_INFO,
             "store open: %s, %" PRIu64 " bytes, sectors of %u, %s, engine %s%s",
@@ -402,12 +406,14 @@ bool vbd_on_store_answer(struct vbd *vbd, const struct worker_message *message)
     char reason[STATE_TEXT_MAX];
     if (vbd->store != STORE_OPENING)
         return message->type == WORKER_STORE_FAILED && vbd_on_medium_answer(vbd, message);
-    if (message->type == WORKER_STORE_FAILED)
-        open_failed(vbd, "%s", log_escape(message->u.text, reason, sizeof(reason)));
-    else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened))
+    if (message->type == WORKER_STORE_FAILED) {
+        vbd_worker_reason(vbd, message, reason);
+        open_failed(vbd, "%s", reason);
+    } else if (vbd_caps_possible(&vbd->disk, &message->u.store_opened)) {
         store_opened(vbd, &message->u.store_opened);
-    else
+    } else {
         return false;
+    }
     if (vbd->closing)
         vbd_close_continue(vbd);
     return true;

@@ -79,11 +79,13 @@ uint64_t vbd_answered(const struct vbd *vbd)
     return sum.reads + sum.writes + sum.flushes + sum.barriers + sum.discards + sum.errors;
 }
 
-void vbd_recover(struct vbd *vbd)
+void vbd_recover(struct vbd *vbd, const char *how)
 {
     bool served = vbd->rings == RINGS_CONNECTED || vbd->rings == RINGS_CONNECTING ||
                   vbd->rings == RINGS_FINISHING || vbd->rings == RINGS_LOST;
 
+    snprintf(vbd->reason, sizeof(vbd->reason), "its worker ended: %s; another takes over", how);
+    vbd_log(vbd, LOG_LEVEL_WARNING, "%s", vbd->reason);
     vbd_medium_forget(vbd);
     vbd_size_forget(vbd);
     if (vbd->rings != RINGS_LOST)
@@ -97,6 +99,7 @@ void vbd_recovered(struct vbd *vbd)
 {
     vbd->rings = RINGS_CONNECTED;
     vbd->taking_up = false;
+    vbd->reason[0] = '\0';
     vbd_log(vbd, LOG_LEVEL_INFO, "taken up again by worker %u after %.0f ms",
             domain_worker_pid(vbd->domain), (ev_now(vbd->broker->loop) - vbd->lost_at) * 1000.);
     if (vbd->closing)
@@ -202,6 +205,7 @@ int vbd_take_over(struct vbd *vbd)
     (void)xenstore_read_u32(vbd->broker->xs, vbd->path, "online", UINT32_MAX, &online);
     if (online == 0) {
         vbd->phase = VBD_CLOSING;
+        (void)vbd_publish_state(vbd, XENBUS_CLOSING); /* nothing else tells the frontend */
         return 0;
     }
     (void)xenstore_read_u32(vbd->broker->xs, vbd->frontend, "state", UINT32_MAX, &frontend);

@@ -20,6 +20,20 @@ void vbd_slab_name(const struct vbd *vbd, char name[STATE_NAME_MAX])
     snprintf(name, STATE_NAME_MAX, "%u-%u.slab", vbd->address.domid, vbd->address.devid);
 }
 
+void vbd_worker_reason(const struct vbd *vbd, const struct worker_message *message,
+                       char reason[STATE_TEXT_MAX])
+{
+    char text[STATE_TEXT_MAX];
+
+    log_escape(message->u.text, text, sizeof(text));
+    if (message->error == -ENOSPC) { /* a worker fills nothing else than the slab */
+        snprintf(reason, STATE_TEXT_MAX, "%.120s (in %.100s, which is full)", text,
+                 vbd->broker->config.state_dir);
+    } else {
+        memcpy(reason, text, sizeof(text));
+    }
+}
+
 static void copy_text(char *out, size_t size, const char *text)
 {
     snprintf(out, size, "%s", text);

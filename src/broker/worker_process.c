@@ -157,9 +157,11 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
     char domid[ARGUMENT_MAX];
     char uid[ARGUMENT_MAX];
     char buffer_size[ARGUMENT_MAX];
+    char queue_threads[ARGUMENT_MAX];
     snprintf(domid, sizeof(domid), "%" PRIu32, options->domid);
     snprintf(uid, sizeof(uid), "%" PRIu32, options->uid);
     snprintf(buffer_size, sizeof(buffer_size), "%" PRIu64, options->buffer_size);
+    snprintf(queue_threads, sizeof(queue_threads), "%" PRIu32, options->queue_threads);
     const char *arguments[] = {"blkbackd-worker",
                                "--domid",
                                domid,
@@ -169,6 +171,8 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
                                uid,
                                "--buffer-size",
                                buffer_size,
+                               "--queue-threads",
+                               queue_threads,
                                "--log-level",
                                level_name(options->log_level),
                                NULL};

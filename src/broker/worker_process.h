@@ -28,6 +28,7 @@ struct worker_process_options {
     uint32_t domid;
     uint32_t uid; /* and gid */
     uint64_t buffer_size;
+    uint32_t queue_threads;
     enum log_level log_level;
 };
 

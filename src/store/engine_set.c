@@ -35,6 +35,16 @@ int engine_set_create(unsigned depth, struct engine_set *out)
     return 0;
 }
 
+struct engine *engine_set_find(const struct engine_set *engines, const struct engine_ops *ops)
+{
+    struct engine *const all[] = {engines->uring, engines->aio, engines->inline_, engines->slow};
+
+    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (all[i] && all[i]->ops == ops)
+            return all[i];
+    return NULL;
+}
+
 int engine_set_commit(const struct engine_set *engines)
 {
     struct engine *const all[] = {engines->uring, engines->aio, engines->inline_, engines->slow};

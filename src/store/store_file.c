@@ -11,8 +11,9 @@
 
 struct file_store {
     struct store base;
-    struct engine *engine;
-    struct engine *discard_engine; /* NULL: it can't discard */
+    struct engine_set engines; /* for an I/O that names none */
+    const struct engine_ops *engine;
+    const struct engine_ops *discard_engine; /* NULL: it can't discard */
     struct discard_rules discard;
     int fd;
 };
@@ -71,7 +72,7 @@ static void fill_caps(const struct store_params *params, const struct image *ima
         .read_only = params->read_only || !image->writable,
         .flush = true,
         .direct = memory_alignment != 0,
-        .engine = file->engine->ops->name,
+        .engine = file->engine->name,
     };
 }
 
@@ -87,9 +88,10 @@ static void settle_discard(const struct store_params *params, const struct image
     file->discard = image->is_device
                         ? discard_probe_device(file->fd, &params->discard_limits, caps->sector_size)
                         : discard_probe_file(file->fd, image->size, caps->sector_size);
-    file->discard_engine = !image->is_device && file->engine->ops == &engine_uring
-                               ? file->engine
-                               : params->engines->slow;
+    if (!image->is_device && file->engine == &engine_uring)
+        file->discard_engine = file->engine;
+    else if (params->engines->slow)
+        file->discard_engine = &engine_slow;
     caps->discard = rules->possible && file->discard_engine;
     caps->discard_secure = caps->discard && rules->secure;
     if (caps->discard) {
@@ -123,12 +125,20 @@ static int file_open(const struct store_params *params, char *why, unsigned why_
     if (!file)
         return store_refuse(why, why_size, -ENOMEM, "out of memory");
     file->base.driver = &store_file;
-    file->engine = engine;
+    file->engines = *params->engines;
+    file->engine = engine->ops;
     file->fd = params->fd;
     fill_caps(params, &image, sector, file);
     settle_discard(params, &image, file);
     *out = &file->base;
     return 0;
+}
+
+static enum io_submit hand_over(const struct file_store *file, const struct engine_ops *ops,
+                                struct io *io)
+{
+    return ops->submit(engine_set_find(io->engines ? io->engines : &file->engines, ops), file->fd,
+                       io);
 }
 
 static enum io_submit file_submit(struct store *store, struct io *io)
@@ -141,14 +151,12 @@ static enum io_submit file_submit(struct store *store, struct io *io)
         return IO_DONE;
     }
     if (io->operation == IO_DISCARD) {
-        struct engine *engine = file->discard_engine;
-
         if (discard_prepare(&file->discard, io))
-            return engine->ops->submit(engine, file->fd, io);
+            return hand_over(file, file->discard_engine, io);
         io->result = 0;
         return IO_DONE;
     }
-    return file->engine->ops->submit(file->engine, file->fd, io);
+    return hand_over(file, file->engine, io);
 }
 
 static void file_close(struct store *store)

@@ -15,6 +15,7 @@ int store_refresh_size(struct store *store, bool *changed)
     if (size < store->caps.size)
         return -ERANGE;
     *changed = size > store->caps.size;
-    store->caps.size = size;
+    /* Those that submit look at it, on their threads. */
+    __atomic_store_n(&store->caps.size, size, __ATOMIC_RELAXED);
     return 0;
 }

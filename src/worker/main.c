@@ -18,6 +18,7 @@ struct arguments {
     uint32_t uid;
     uint32_t gid;
     uint64_t buffer_bytes;
+    uint32_t queue_threads;
     enum log_level level;
 };
 
@@ -32,6 +33,8 @@ static int parse_argument(int option, const char *value, struct arguments *out)
         return parse_u32(value, INT32_MAX, &out->gid);
     case 'b':
         return parse_u64(value, UINT64_MAX, &out->buffer_bytes);
+    case 't':
+        return parse_u32(value, WORKER_MAX_THREADS, &out->queue_threads);
     case 'l':
         return log_level_parse(value, &out->level);
     default:
@@ -42,9 +45,13 @@ static int parse_argument(int option, const char *value, struct arguments *out)
 static int parse_arguments(int argc, char **argv, struct arguments *out)
 {
     static const struct option options[] = {
-        {"domid", required_argument, NULL, 'd'},     {"uid", required_argument, NULL, 'u'},
-        {"gid", required_argument, NULL, 'g'},       {"buffer-size", required_argument, NULL, 'b'},
-        {"log-level", required_argument, NULL, 'l'}, {NULL, 0, NULL, 0},
+        {"domid", required_argument, NULL, 'd'},
+        {"uid", required_argument, NULL, 'u'},
+        {"gid", required_argument, NULL, 'g'},
+        {"buffer-size", required_argument, NULL, 'b'},
+        {"queue-threads", required_argument, NULL, 't'},
+        {"log-level", required_argument, NULL, 'l'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -59,7 +66,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *out)
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.buffer_bytes = UINT64_C(64) << 20, .level = LOG_LEVEL_INFO};
+    struct arguments arguments = {
+        .buffer_bytes = UINT64_C(64) << 20, .queue_threads = 1, .level = LOG_LEVEL_INFO};
     static struct worker worker;
 
     log_init("blkbackd-worker", LOG_LEVEL_INFO);
@@ -77,7 +85,8 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGTERM, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
-    if (worker_create(arguments.domid, arguments.buffer_bytes, &worker) < 0 ||
+    if (worker_create(arguments.domid, arguments.buffer_bytes, arguments.queue_threads, &worker) <
+            0 ||
         privileges_drop(arguments.uid, arguments.gid) < 0)
         return EXIT_FAILURE;
     const int error = worker_run(&worker);

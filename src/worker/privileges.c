@@ -24,7 +24,8 @@ static int change_user(uid_t uid, gid_t gid)
 {
     if (uid == 0)
         return 0;
-    /* From root, setresuid() to another uid clears every capability set. */
+    /* From root, setresuid() to another uid clears every capability set. The C library has every
+     * thread do it. */
     if (setgroups(0, NULL) < 0)
         return failed("give up supplementary groups");
     if (setresgid(gid, gid, gid) < 0)
@@ -42,6 +43,7 @@ int privileges_drop(uid_t uid, gid_t gid)
 
     if (error)
         return error;
+    /* This thread's own: the others do it when they start. */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return failed("forbid new privileges");
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)

@@ -26,14 +26,11 @@ void vbd_refresh_size(struct vbd *vbd);
 /* WORKER_CONNECT_QUEUE: maps the ring, adopts the event channel in fds[0], answers. */
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *parameters, int *fds);
 
-/* Unmaps granted pages that are out of use or over the budget. Returns whether some stay mapped. */
-bool vbd_trim(struct vbd *vbd);
-
 /* Takes and starts nothing more: what was started is finished and answered. */
 void vbd_hold(struct vbd *vbd);
 
 /* Requests that were started and are not finished, over all queues. */
-unsigned vbd_unfinished(const struct vbd *vbd);
+unsigned vbd_unfinished(struct vbd *vbd);
 
 /* The vbd after this one, in no particular order; NULL: it is the last. */
 struct vbd *vbd_next(const struct vbd *vbd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A vbd from the inside, for the two files that make it up: vbd.c (life, rings) and vbd_store.c
- * (opening and changing the store). */
+/* A vbd from the inside, for the files that make it up: vbd.c (life, rings), vbd_queue.c (a ring on
+ * its thread) and vbd_store.c (opening and changing the store). All of it is the main thread's, but
+ * for what vbd_queue.c does on others. */
 #ifndef BLKBACK_WORKER_VBD_INTERNAL_H
 #define BLKBACK_WORKER_VBD_INTERNAL_H
 
@@ -9,11 +10,14 @@
 
 /* A connected ring. */
 struct vbd_queue {
-    struct loop_source event; /* first: the loop's callback casts back */
+    struct served_queue served;
     struct vbd *vbd;
-    struct queue *queue; /* NULL: not connected */
-    void *pages;
+    struct io_thread *thread; /* whose it is */
+    void *pages;              /* NULL: it was let go of */
     unsigned page_count;
+    struct io_post report;     /* to the main thread, from another */
+    _Atomic unsigned reports;  /* what it is about */
+    _Atomic int flush_failure; /* -errno of the one that is reported */
 };
 
 /* A store on its way: the first one of the vbd, or one that takes another's place. */
@@ -36,11 +40,13 @@ struct vbd {
     struct overlap_table *overlaps;
     struct vbd_queue queues[STATE_MAX_QUEUES];
     struct loop_timer flush_timer;
-    struct log_limit log_limit;
-    bool recovering;    /* not all queues of a predecessor are connected yet: the others wait */
-    bool finishing;     /* to be disconnected when the rings are empty */
-    bool disconnecting; /* DRAINED is owed */
-    bool closing;       /* STORE_CLOSED is owed */
+    struct log_limit log_limit; /* threads share it */
+    char vdev[32];              /* for log lines; never changes */
+    bool recovering;            /* not all queues of a predecessor are connected yet: the others
+                                   wait */
+    bool finishing;             /* to be disconnected when the rings are empty */
+    bool disconnecting;         /* DRAINED is owed */
+    bool closing;               /* STORE_CLOSED is owed */
 };
 
 /* vbd.c */
@@ -48,7 +54,41 @@ struct vbd {
 /* Closes what it has and frees it. Nothing may be in flight. */
 void vbd_forget(struct vbd *vbd);
 
-unsigned vbd_in_flight(const struct vbd *vbd);
+unsigned vbd_in_flight(struct vbd *vbd);
+
+/* What a ring has reported, on the main thread. The vbd may be gone after vbd_queue_drained(). */
+void vbd_ring_broken(struct vbd *vbd);
+void vbd_flush_failed(struct vbd *vbd, int error);
+void vbd_queue_quiet(struct vbd *vbd);
+void vbd_queue_drained(struct vbd *vbd);
+
+/* vbd_queue.c: each is carried out on the ring's thread, which is waited for. All but the first
+ * two: of a ring that is connected. */
+
+/* Chooses a thread for the ring and maps it. Returns 0 or -errno. */
+int vbd_queue_map(struct vbd *vbd, const struct worker_connect_queue *wanted);
+
+/*
+ * Starts serving a ring that was mapped; `held` as by vbd_queue_hold(). `fds[0]`, its event
+ * channel, is set to -1 when it was adopted. Returns 0; or -errno with the ring unmapped.
+ */
+int vbd_queue_start(struct vbd_queue *mine, const struct worker_connect_queue *wanted, bool held,
+                    int *fds);
+
+/* Gives ring and event channel back; nothing if that was done. */
+void vbd_queue_disconnect(struct vbd_queue *mine);
+
+/* With nothing in flight. */
+void vbd_queue_destroy(struct vbd_queue *mine);
+
+/* As the functions of queue.h. */
+unsigned vbd_queue_in_flight(struct vbd_queue *mine);
+unsigned vbd_queue_unfinished(struct vbd_queue *mine);
+bool vbd_queue_idle(struct vbd_queue *mine);
+void vbd_queue_hold(struct vbd_queue *mine);
+void vbd_queue_resume(struct vbd_queue *mine, struct store *store);
+void vbd_queue_finish_all(struct vbd_queue *mine);
+void vbd_queue_retry_flush(struct vbd_queue *mine);
 
 /* vbd_store.c */
 
@@ -64,9 +104,6 @@ void vbd_store_quiet(struct vbd *vbd);
 
 /* A flush of the store in use failed and waits for it: it can't be changed. */
 void vbd_store_paused(struct vbd *vbd);
-
-/* The page cache has lost data of the store in use: that is never forgotten while it is open. */
-void vbd_store_lost_data(struct vbd *vbd);
 
 /* Gives up a store that is on its way. */
 void vbd_store_abandon(struct vbd *vbd);

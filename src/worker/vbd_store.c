@@ -66,7 +66,7 @@ void vbd_store_abandon(struct vbd *vbd)
 {
     struct store_opening *opening = &vbd->opening;
 
-    loop_stop_timer(&vbd->worker->loop, &opening->fence_timer);
+    loop_stop_timer(&worker_main_thread(vbd->worker)->loop, &opening->fence_timer);
     if (opening->image_fd >= 0)
         (void)close(opening->image_fd);
     opening->image_fd = -1;
@@ -88,8 +88,8 @@ void vbd_store_resume(struct vbd *vbd)
     if (vbd->recovering || vbd->opening.ready || vbd->worker->leaving)
         return;
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        if (vbd->queues[i].queue)
-            queue_resume(vbd->queues[i].queue, vbd->store);
+        if (vbd->queues[i].served.queue)
+            vbd_queue_resume(&vbd->queues[i], vbd->store);
 }
 
 /* Nothing needs the old store any more: the new one takes its place. */
@@ -102,10 +102,9 @@ static void take_place(struct vbd *vbd)
     vbd->opening.ready = NULL;
     vbd->opening.active = false;
     vbd->parameters = vbd->opening.wanted;
-    if (first && !vbd->store->caps.direct)
-        vbd->store->caps.data_lost = vbd->slab.header->data_lost != 0;
-    else
+    if (!first || vbd->store->caps.direct)
         vbd->slab.header->data_lost = 0;
+    vbd->store->data_lost = vbd->slab.header->data_lost != 0;
     vbd_store_resume(vbd);
     send_caps(vbd, first ? WORKER_STORE_OPENED : WORKER_STORE_CHANGED, 0);
 }
@@ -114,12 +113,6 @@ void vbd_store_quiet(struct vbd *vbd)
 {
     if (vbd->opening.ready && vbd_unfinished(vbd) == 0)
         take_place(vbd);
-}
-
-void vbd_store_lost_data(struct vbd *vbd)
-{
-    vbd->store->caps.data_lost = true;
-    vbd->slab.header->data_lost = 1;
 }
 
 void vbd_store_paused(struct vbd *vbd)
@@ -144,7 +137,7 @@ static void open_store(struct vbd *vbd)
                            .granularity = wanted->discard_granularity,
                            .alignment = wanted->discard_alignment},
         .engine = engine_named(wanted->engine),
-        .engines = &vbd->worker->engines,
+        .engines = &worker_main_thread(vbd->worker)->engines,
     };
     char why[WHY_MAX] = "";
     const int error = driver_of(wanted->kind)->open(&params, why, sizeof(why), &opening->ready);
@@ -155,8 +148,8 @@ static void open_store(struct vbd *vbd)
     }
     opening->image_fd = -1;
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        if (vbd->queues[i].queue)
-            queue_hold(vbd->queues[i].queue);
+        if (vbd->queues[i].served.queue)
+            vbd_queue_hold(&vbd->queues[i]);
     vbd_store_quiet(vbd);
 }
 
@@ -174,7 +167,8 @@ static void take_fence(struct vbd *vbd)
                           : 0;
 
     if (error == -EAGAIN)
-        loop_start_timer(&vbd->worker->loop, &vbd->opening.fence_timer, FENCE_RETRY_MS);
+        loop_start_timer(&worker_main_thread(vbd->worker)->loop, &vbd->opening.fence_timer,
+                         FENCE_RETRY_MS);
     else if (error)
         failed(vbd, error, "can't lock the image");
     else

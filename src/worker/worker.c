@@ -13,77 +13,14 @@
 #include <unistd.h>
 
 /* I/Os in flight at once in each engine, over all vbds of the domain; more wait in their queues. */
-#define ENGINE_DEPTH 512U
-
-#define IDLE_MS 5000U
+#define ENGINE_DEPTH        512U
+#define ENGINE_DEPTH_SHARED 256U /* of each thread's, where there are several */
 
 /* How long a worker stays for what it has started, once the broker has hung up. */
 #define LEAVE_MS 3000U
 
-/* How soon the kernel is offered again what it had no resources for. */
-#define COMMIT_RETRY_MS 1U
-
-static bool turn(void *context)
-{
-    struct worker *worker = context;
-
-    /* Activity: some time after the last of it memory is given back. An idle worker has no timer.
-     */
-    if (worker->turn.ready && !worker->idle_timer.armed)
-        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
-    turn_run(&worker->turn);
-    const int error = engine_set_commit(&worker->engines);
-
-    if (error == -EAGAIN)
-        loop_start_timer(&worker->loop, &worker->commit_timer, COMMIT_RETRY_MS);
-    else if (error)
-        log_limited(&worker->log_limit, LOG_LEVEL_ERROR,
-                    "domain %u: can't hand I/O to the kernel: %s", worker->domid, strerror(-error));
-    return worker->turn.ready != NULL;
-}
-
-static void reap(struct loop_source *source)
-{
-    struct engine_source *mine = (struct engine_source *)source;
-    struct worker *worker = mine->worker;
-
-    if (mine->engine->ops->reap(mine->engine) > 0)
-        worker->turn.freed = true;
-}
-
-static bool trim_grants(const struct worker *worker)
-{
-    bool any = false;
-
-    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
-        any |= vbd_trim(vbd);
-    return any;
-}
-
-static void idle(struct loop_timer *timer)
-{
-    struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, idle_timer));
-
-    buffer_pool_trim(worker->turn.buffers);
-    /* An idle worker has no timer: this ends some rounds after the last activity. */
-    if (trim_grants(worker))
-        loop_start_timer(&worker->loop, &worker->idle_timer, IDLE_MS);
-}
-
-static void commit_again(struct loop_timer *timer)
-{
-    (void)timer; /* the turn that follows every timer commits */
-}
-
-static int add_engine(struct worker *worker, struct engine_source *source, struct engine *engine)
-{
-    if (!engine)
-        return 0;
-    *source = (struct engine_source){.source = {.fd = engine->ops->event_fd(engine), .ready = reap},
-                                     .engine = engine,
-                                     .worker = worker};
-    return loop_add(&worker->loop, &source->source);
-}
+/* What a thread needs of the budget for data buffers: the largest request is of a mebibyte. */
+#define THREAD_BUFFER_BYTES (UINT64_C(2) << 20)
 
 static int failed(const char *what, int error)
 {
@@ -91,34 +28,66 @@ static int failed(const char *what, int error)
     return error;
 }
 
-int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out)
+static unsigned affordable(uint64_t buffer_bytes, unsigned threads)
 {
-    *out =
-        (struct worker){.domid = domid, .idle_timer.fire = idle, .commit_timer.fire = commit_again};
-    int error = loop_create(&out->loop, turn, out);
+    const uint64_t most = buffer_bytes / THREAD_BUFFER_BYTES;
 
-    if (error)
-        return failed("create the event loop", error);
-    error = gnttab_open(&out->gnttab);
-    if (error)
-        return failed("open the grant device (is the module xen-gntdev loaded?)", error);
-    out->turn.gnttab = out->gnttab;
-    out->turn.domid = domid;
-    out->turn.budget = &out->budget;
-    error = guest_memory_create(out->gnttab, domid, &out->turn.memory);
+    if (threads > WORKER_MAX_THREADS)
+        threads = WORKER_MAX_THREADS;
+    if (threads > most)
+        threads = (unsigned)most;
+    return threads ? threads : 1;
+}
+
+/* A store chose its engine of the main thread's: every thread has to have it. */
+static bool same_engines(const struct engine_set *a, const struct engine_set *b)
+{
+    return !a->uring == !b->uring && !a->aio == !b->aio && !a->slow == !b->slow;
+}
+
+static int create_thread(struct worker *worker, const struct io_thread_params *params)
+{
+    struct io_thread *thread = &worker->threads[params->number];
+    int error = io_thread_create(params, thread);
+
+    if (error || params->number == 0)
+        return error;
+    if (!same_engines(&thread->engines, &worker_main_thread(worker)->engines))
+        error = -EAGAIN;
     if (!error)
-        error = buffer_pool_create(buffer_bytes, &out->turn.buffers);
-    if (error)
-        return failed("allocate data buffers", error);
-    error = engine_set_create(ENGINE_DEPTH, &out->engines);
-    if (!error)
-        error = add_engine(out, &out->engine_sources[0], out->engines.uring);
-    if (!error)
-        error = add_engine(out, &out->engine_sources[1], out->engines.aio);
-    if (!error)
-        error = add_engine(out, &out->engine_sources[2], out->engines.slow);
-    if (error)
-        return failed("create the I/O engines", error);
+        error = io_thread_start(thread);
+    if (error) {
+        (void)io_thread_destroy(thread);
+        engine_set_destroy(&thread->engines);
+        buffer_pool_destroy(thread->turn.buffers);
+    }
+    return error;
+}
+
+int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struct worker *out)
+{
+    *out = (struct worker){.domid = domid};
+    threads = affordable(buffer_bytes, threads);
+    struct io_thread_params params = {
+        .domid = domid,
+        .threads = threads,
+        .buffer_bytes = buffer_bytes / threads,
+        .depth = threads > 1 ? ENGINE_DEPTH_SHARED : ENGINE_DEPTH,
+        .budget = &out->budget,
+    };
+
+    for (; params.number < threads; params.number++) {
+        const int error = create_thread(out, &params);
+
+        if (error && params.number == 0)
+            return error;
+        if (error) {
+            log_warning("domain %u: %u threads serve queues instead of %u: %s", domid,
+                        params.number, threads, strerror(-error));
+            break;
+        }
+        out->thread_count++;
+    }
     return 0;
 }
 
@@ -141,6 +110,13 @@ void worker_send_text(const struct worker *worker, enum worker_message_type type
     (void)vsnprintf(message.u.text, sizeof(message.u.text), format, arguments);
     va_end(arguments);
     worker_send(worker, &message);
+}
+
+static void set_budget(struct worker *worker, uint32_t pages)
+{
+    worker->budget.limit = pages;
+    for (unsigned i = 0; i < worker->thread_count; i++)
+        io_thread_trim_grants(&worker->threads[i]);
 }
 
 static void handle_message(struct worker *worker, const struct worker_message *message, int *fds)
@@ -177,8 +153,7 @@ static void handle_message(struct worker *worker, const struct worker_message *m
             vbd_refresh_size(vbd);
         return;
     case WORKER_GRANT_BUDGET:
-        worker->budget.limit = message->vbd;
-        (void)trim_grants(worker);
+        set_budget(worker, message->vbd);
         return;
     case WORKER_READY:
     case WORKER_STORE_OPENED:
@@ -204,16 +179,17 @@ void worker_leave_when_quiet(struct worker *worker)
 
     if (!worker->leaving)
         return;
-    for (const struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
         unfinished += vbd_unfinished(vbd);
-    worker->loop.stopped = unfinished == 0;
+    if (unfinished == 0)
+        worker_main_thread(worker)->loop.stopped = true;
 }
 
 static void leave_now(struct loop_timer *timer)
 {
     struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, leave_timer));
 
-    worker->loop.stopped = true;
+    worker_main_thread(worker)->loop.stopped = true;
 }
 
 /*
@@ -223,12 +199,14 @@ static void leave_now(struct loop_timer *timer)
  */
 static void leave(struct worker *worker)
 {
+    struct loop *loop = &worker_main_thread(worker)->loop;
+
     worker->leaving = true;
-    loop_remove(&worker->loop, &worker->broker);
+    loop_remove(loop, &worker->broker);
     for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
         vbd_hold(vbd);
     worker->leave_timer.fire = leave_now;
-    loop_start_timer(&worker->loop, &worker->leave_timer, LEAVE_MS);
+    loop_start_timer(loop, &worker->leave_timer, LEAVE_MS);
     worker_leave_when_quiet(worker);
 }
 
@@ -247,7 +225,7 @@ static void broker_ready(struct loop_source *source)
     }
     if (error) {
         log_error("the broker's message can't be read: %s", strerror(-error));
-        worker->loop.stopped = true;
+        worker_main_thread(worker)->loop.stopped = true;
         return;
     }
     handle_message(worker, &message, fds);
@@ -261,21 +239,21 @@ int worker_run(struct worker *worker)
     const struct worker_message ready = worker_message(WORKER_READY, 0);
 
     worker->broker = (struct loop_source){.fd = WORKER_SOCKET_FD, .ready = broker_ready};
-    int error = loop_add(&worker->loop, &worker->broker);
+    int error = loop_add(&worker_main_thread(worker)->loop, &worker->broker);
 
     if (error)
         return failed("watch the broker's socket", error);
     error = worker_message_send(worker->broker.fd, &ready, NULL, 0);
     if (error)
         return failed("tell the broker that the worker is ready", error);
-    return loop_run(&worker->loop);
+    return loop_run(&worker_main_thread(worker)->loop);
 }
 
 void worker_destroy(struct worker *worker)
 {
     /* The process ends here: what the vbds hold goes with it, and the kernel finishes what is in
      * flight. */
-    guest_memory_destroy(worker->turn.memory);
-    gnttab_close(worker->gnttab);
-    loop_destroy(&worker->loop);
+    for (unsigned i = worker->thread_count; i-- > 0;)
+        if (!io_thread_destroy(&worker->threads[i]))
+            return;
 }

@@ -3,36 +3,22 @@
 #ifndef BLKBACK_WORKER_WORKER_H
 #define BLKBACK_WORKER_WORKER_H
 
-#include "blkback/gnttab.h"
-#include "blkback/log.h"
 #include "blkback/queue.h"
-#include "blkback/store.h"
 #include "blkback/worker_protocol.h"
-#include "loop.h"
+#include "io_thread.h"
 
 #include <stdint.h>
 
 struct vbd;
 
-/* An engine's descriptor in the loop. */
-struct engine_source {
-    struct loop_source source;
-    struct engine *engine;
-    struct worker *worker;
-};
+#define WORKER_MAX_THREADS STATE_MAX_QUEUES
 
 struct worker {
     uint32_t domid;
-    struct loop loop;
-    struct gnttab *gnttab;
-    struct engine_set engines;
-    struct engine_source engine_sources[3];
-    struct turn turn;
-    struct grant_budget budget;     /* nothing stays mapped before the broker allows it */
-    struct loop_timer idle_timer;   /* gives memory back */
-    struct loop_timer commit_timer; /* has what the kernel refused committed again */
-    struct log_limit log_limit;
-    struct loop_source broker; /* our end of the socket */
+    struct io_thread threads[WORKER_MAX_THREADS]; /* the first is the main one */
+    unsigned thread_count;
+    struct grant_budget budget; /* nothing stays mapped before the broker allows it */
+    struct loop_source broker;  /* our end of the socket */
     struct loop_timer leave_timer;
     bool leaving; /* the broker has hung up */
     struct vbd *vbds;
@@ -40,10 +26,11 @@ struct worker {
 
 /*
  * Opens and allocates everything that needs privileges or could fail later: gntdev, engines,
- * buffers, loop. `buffer_bytes`: budget for data buffers. Returns 0, or -errno with what failed
- * logged.
+ * buffers, loops, threads. `buffer_bytes`: budget for data buffers. `threads`: that serve queues,
+ * from 1; there are fewer where the budget is too small for so many, or the kernel does not give
+ * each the same engines. `out` stays where it is. Returns 0, or -errno with what failed logged.
  */
-int worker_create(uint32_t domid, uint64_t buffer_bytes, struct worker *out);
+int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struct worker *out);
 
 /* Announces itself to the broker and serves until the broker's end of the socket is closed. Returns
  * 0 or -errno. */
@@ -53,6 +40,12 @@ void worker_destroy(struct worker *worker);
 
 /* Ends the loop of a worker that is leaving once everything that was started is answered. */
 void worker_leave_when_quiet(struct worker *worker);
+
+/* The main thread, which runs everything but the queues of the others. */
+static inline struct io_thread *worker_main_thread(struct worker *worker)
+{
+    return &worker->threads[0];
+}
 
 /* Sends a message to the broker; a broker that is gone is noticed by the loop. */
 void worker_send(const struct worker *worker, const struct worker_message *message);

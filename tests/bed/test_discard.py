@@ -4,8 +4,8 @@
 
 import os
 
-from bedlib.front import DISCARD, ERROR, OKAY, PAGE
-from bedlib.testing import Cases
+from bedlib.front import DISCARD, ERROR, OKAY, PAGE, READ
+from bedlib.testing import Cases, Skip
 
 cases = Cases()
 MIB = 1 << 20
@@ -49,6 +49,31 @@ def the_whole_disk(t):
     disk.check_image()
     assert os.stat(disk.path).st_size == len(disk.contents)
     disk.serves(front)
+
+
+@cases.add
+def a_huge_disk(t):
+    """16 TiB at once take no time, and other requests go on."""
+    path = f"{t.bed.dir}/huge.img"
+    with open(path, "wb") as f:
+        try:
+            f.truncate(1 << 44)
+        except OSError as e:
+            raise Skip(f"no file of 16 TiB here: {e}") from e
+    front = t.disk("blkbackd", image=(path, b""), nodes={"discard-enable": 1}).connect()
+    front.needs("feature-discard")
+    assert front.sectors() == 1 << 35
+    page = front.page(b"\xee" * PAGE)
+    wide = front.put(DISCARD, 0, nr_sectors=1 << 35)
+    near = front.put(READ, 1 << 34, [(page.ref, 0, 7)])
+    front.push()
+    assert front.take_all(timeout=20) == {wide: OKAY, near: OKAY}
+    assert page.data() == bytes(PAGE)
+    page.end()
+    assert front.write((1 << 35) - 8, b"z" * PAGE) == OKAY
+    assert front.discard(1 << 34, 1 << 34) == OKAY
+    assert front.read((1 << 35) - 8, 8) == bytes(PAGE)
+    front.close()
 
 
 @cases.over("odd-ranges", "1 1", "1 7", "7 2", "3 100", "8 8", "9 15", "15 1000")

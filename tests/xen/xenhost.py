@@ -118,7 +118,7 @@ class XenHost:
     def _command(self):
         image, folder = self.image, self.folder
         drive = "if=none,id=%s,file=%s,format=raw,cache=unsafe,discard=unmap"
-        command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,smap=off,smep=off",
+        command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,smap=off,smep=off,rdtscp=off",
                    "-smp", str(self.cpus), "-m", str(self.memory_mb), "-display", "none", "-no-reboot", "-nodefaults",
                    "-chardev", "socket,id=console,path=%s/console.sock,server=on,wait=off,logfile=%s,logappend=on"
                    % (self.sockets, self.console_log),

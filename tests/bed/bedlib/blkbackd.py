@@ -169,4 +169,5 @@ def sanitizer_options(env):
     asan = "abort_on_error=0:detect_leaks=1"
     if "LD_PRELOAD" in env:
         asan += ":verify_asan_link_order=0"
-    return {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": "print_stacktrace=1"}
+    suppressions = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tsan.supp")
+    return {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": f"suppressions={suppressions}"}

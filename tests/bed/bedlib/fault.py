@@ -14,7 +14,7 @@ ALWAYS = 0xffffffff
 class _Control(ctypes.Structure):
     """struct fault_control of fault/fault.h."""
     _fields_ = [("error", u32 * 3), ("failures", u32), ("short_one_in", u32), ("delay_one_in", u32),
-                ("delay_us", u32), ("hold", u32 * 3), ("pad", u32), ("from_", u64), ("to", u64), ("seen", u32 * 3),
+                ("delay_us", u32), ("hold", u32 * 3), ("outlive", u32), ("from_", u64), ("to", u64), ("seen", u32 * 3),
                 ("failed", u32), ("shortened", u32), ("delayed", u32), ("held", u32)]
 
 
@@ -58,6 +58,10 @@ class Faults:
     def delay(self, most_us, one_in=1):
         self.control.delay_us, self.control.delay_one_in = most_us, one_in
 
+    def outlive(self):
+        """From now on, what is late or held goes on when the process is killed, as I/O in the kernel does."""
+        self.control.outlive = 1
+
     def hold(self, kind):
         self.control.hold[KINDS[kind]] = 1
 
@@ -71,6 +75,7 @@ class Faults:
     def calm(self):
         """No more faults."""
         self.control.failures = self.control.short_one_in = self.control.delay_one_in = 0
+        self.control.delay_us = 0
         for kind in KINDS.values():
             self.control.error[kind] = 0
             self.control.hold[kind] = 0

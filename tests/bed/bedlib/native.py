@@ -38,6 +38,20 @@ class Bench(c.Structure):
                 ("mean_us", c.c_double), ("p50_us", c.c_double), ("p99_us", c.c_double)]
 
 
+HISTORY_QUEUES = 8
+
+
+class History(c.Structure):
+    _fields_ = [("queue", c.c_void_p * HISTORY_QUEUES), ("pool", c.c_void_p), ("sectors", u64), ("seed", u64),
+                ("requests", u64), ("queues", u32), ("depth", u32), ("max_segments", u32), ("max_indirect", u32),
+                ("weight_read", u32), ("weight_write", u32), ("weight_flush", u32), ("weight_barrier", u32),
+                ("weight_discard", u32), ("discard_unit", u32), ("alignment", u32), ("readonly", u32),
+                ("timeout_ms", u32), ("image", c.c_int32), ("stop", u32), ("pad", u32), ("answered", u64),
+                ("reads", u64), ("writes", u64), ("flushes", u64), ("barriers", u64), ("discards", u64),
+                ("indirect", u64), ("multi_block", u64), ("outside", u64), ("torn", u64), ("overlapping", u64),
+                ("message", c.c_char * 256)]
+
+
 COUNTERS = ("notifies", "deliveries", "unmasks", "map_calls", "mapped_pages", "unmap_calls", "unmapped_pages",
             "copy_calls", "copy_segments", "copy_bytes", "copy_errors", "map_errors")
 
@@ -76,6 +90,8 @@ _FUNCTIONS = {
     "front_pool_pages": (u32, c.c_void_p),
     "front_pool_ref": (u32, c.c_void_p, u32, c.c_bool),
     "front_exercise": (c.c_int, c.c_void_p, c.POINTER(Exercise)),
+    "front_history_fill": (None, c.POINTER(u8), u64),
+    "front_history": (c.c_int, c.c_void_p),
     "front_bench": (c.c_int, c.c_void_p, c.POINTER(Bench)),
 }
 

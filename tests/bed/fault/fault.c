@@ -148,6 +148,11 @@ bool fault_is_held(const struct fault_op *op)
     return control && control->hold[op->kind];
 }
 
+bool fault_outlives(const struct fault_op *op, const struct fault_verdict *verdict)
+{
+    return control && control->outlive && !verdict->plain && op->kind != FAULT_READ;
+}
+
 static void log_line(char what, const struct fault_op *op, const char *rest)
 {
     char line[128];
@@ -215,6 +220,14 @@ ssize_t fault_execute_in_place(struct fault_op *op)
     fault_log_start(op);
     if (fault_is_held(op))
         atomic_fetch_add(&control->held, 1);
+    if (fault_outlives(op, &verdict)) {
+        pid_t pid;
+        int fd = fault_outlive(op, &verdict, &pid);
+
+        result = fault_outlive_result(fd, pid);
+        fault_log_end(op, result);
+        return result;
+    }
     while (fault_is_held(op))
         sleep_us(200);
     if (verdict.delay_us)

@@ -34,7 +34,8 @@ struct fault_control {
     _Atomic uint32_t delay_one_in; /* every n-th operation is late; 0: none */
     _Atomic uint32_t delay_us;     /* by a random time up to this */
     _Atomic uint32_t hold[FAULT_KINDS]; /* operations of this kind wait until it is 0 again */
-    _Atomic uint32_t pad;
+    _Atomic uint32_t outlive;  /* 1: writes and flushes that are late or held go on without the
+                                  process, holding its file description */
     _Atomic uint64_t from, to; /* error: only operations that touch these bytes; to = 0: all */
     _Atomic uint32_t seen[FAULT_KINDS]; /* operations handed over */
     _Atomic uint32_t failed, shortened, delayed, held;
@@ -63,6 +64,7 @@ bool fault_op_init(struct fault_op *op, enum fault_kind kind, int fd, const stru
 void fault_op_free(struct fault_op *op);
 struct fault_verdict fault_decide(const struct fault_op *op);
 bool fault_is_held(const struct fault_op *op);
+bool fault_outlives(const struct fault_op *op, const struct fault_verdict *verdict);
 /* Numbers it and logs that it was handed over. */
 void fault_log_start(struct fault_op *op);
 void fault_log_end(const struct fault_op *op, ssize_t result);
@@ -75,6 +77,11 @@ ssize_t fault_execute_in_place(struct fault_op *op);
  * is copied. */
 void fault_later(const struct fault_op *op, const struct fault_verdict *verdict,
                  void (*done)(void *context, ssize_t result), void *context);
+
+/* outlive.c: hands it to a process of its own; the descriptor to read its outcome from, in the end
+ * with fault_outlive_result(). */
+int fault_outlive(const struct fault_op *op, const struct fault_verdict *verdict, pid_t *pid);
+ssize_t fault_outlive_result(int fd, pid_t pid);
 
 /* The next definition of a function, for wrappers: FAULT_NEXT(fsync)(fd). */
 typedef void (*fault_function)(void);

@@ -3,6 +3,7 @@
  */
 #include "fault.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ struct late {
     uint64_t due; /* ns, monotonic */
     void (*done)(void *context, ssize_t result);
     void *context;
+    int outcome; /* of a process that does it; else -1 */
+    pid_t pid;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -30,6 +33,15 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static bool ready(const struct late *l, uint64_t now)
+{
+    struct pollfd p = {.fd = l->outcome, .events = POLLIN};
+
+    if (l->outcome >= 0)
+        return poll(&p, 1, 0) > 0;
+    return l->due <= now && !fault_is_held(&l->op);
+}
+
 /* The one that is due first, of those that are due and not held. */
 static struct late *take_due(void)
 {
@@ -38,7 +50,7 @@ static struct late *take_due(void)
 
     pthread_mutex_lock(&lock);
     for (struct late **p = &waiting; *p; p = &(*p)->next)
-        if ((*p)->due <= now && !fault_is_held(&(*p)->op) && (!best || (*p)->due < (*best)->due))
+        if (ready(*p, now) && (!best || (*p)->due < (*best)->due))
             best = p;
     if (best) {
         l = *best;
@@ -60,7 +72,8 @@ static void *run(void *unused)
             nanosleep(&nap, NULL);
             continue;
         }
-        l->done(l->context, fault_execute(&l->op, &l->verdict));
+        l->done(l->context, l->outcome >= 0 ? fault_outlive_result(l->outcome, l->pid)
+                                            : fault_execute(&l->op, &l->verdict));
         fault_op_free(&l->op);
         free(l);
     }
@@ -77,6 +90,7 @@ void fault_later(const struct fault_op *op, const struct fault_verdict *verdict,
         abort();
     l->verdict = *verdict;
     l->due = now_ns() + verdict->delay_us * 1000ull;
+    l->outcome = fault_outlives(op, verdict) ? fault_outlive(op, verdict, &l->pid) : -1;
     l->done = done;
     l->context = context;
     pthread_mutex_lock(&lock);

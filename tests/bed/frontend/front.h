@@ -113,6 +113,11 @@ int front_take(struct front_queue *q, struct front_response *response);
 /* Waits for an event when there is no response: 1 there is one, 0 none in time; -ETIME: there is
  * one, but no event came. */
 int front_wait(struct front_queue *q, uint32_t timeout_ms);
+/* For a wait on several queues: asks for an event, and whether there is a response already; what is
+ * readable then; takes the event. */
+bool front_arm(struct front_queue *q);
+int front_fd(const struct front_queue *q);
+void front_take_event(struct front_queue *q);
 uint32_t front_queue_domid(const struct front_queue *q);
 uint32_t front_queue_backend(const struct front_queue *q);
 
@@ -149,6 +154,31 @@ struct front_exercise {
     char message[256]; /* what was wrong, empty when nothing was */
 };
 int front_exercise(struct front_queue *q, struct front_exercise *e);
+
+/* history.c: random requests that may overlap, over several queues, every write stamped; what is
+ * read must be explained by some order of everything that was asked for. */
+#define FRONT_HISTORY_QUEUES 8u
+struct front_history {
+    struct front_queue *queue[FRONT_HISTORY_QUEUES];
+    struct front_pool *pool;
+    uint64_t sectors, seed, requests; /* requests: to stop after; 0: none */
+    uint32_t queues, depth;           /* of each queue */
+    uint32_t max_segments, max_indirect;
+    uint32_t weight_read, weight_write, weight_flush, weight_barrier, weight_discard;
+    uint32_t discard_unit, alignment, readonly; /* as in front_exercise */
+    uint32_t timeout_ms;
+    int32_t image;         /* the image, to be read from outside */
+    _Atomic uint32_t stop; /* set from outside: what is in flight is waited for */
+    uint32_t pad;
+    /* what happened */
+    _Atomic uint64_t answered;
+    uint64_t reads, writes, flushes, barriers, discards, indirect, multi_block;
+    uint64_t outside, torn, overlapping;
+    char message[256];
+};
+/* Fills the contents that a disk must have at first, in whole sectors. */
+void front_history_fill(uint8_t *contents, uint64_t sectors);
+int front_history(struct front_history *h);
 
 /* bench.c */
 struct front_bench {

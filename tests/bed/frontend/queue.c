@@ -259,15 +259,33 @@ static void set_timeout(struct front_queue *q, uint32_t timeout_ms)
     q->timeout_ms = timeout_ms;
 }
 
+bool front_arm(struct front_queue *q)
+{
+    atomic_store_explicit(&q->words->rsp_event, q->rsp_cons + 1, memory_order_relaxed);
+    /* pairs with the backend's barrier between storing rsp_prod and reading rsp_event */
+    atomic_thread_fence(memory_order_seq_cst);
+    return response_there(q);
+}
+
+int front_fd(const struct front_queue *q)
+{
+    return q->fd;
+}
+
+void front_take_event(struct front_queue *q)
+{
+    uint32_t port;
+
+    if (read(q->fd, &port, sizeof(port)) == sizeof(port))
+        hv_evt_unmask(q->hv, q->fd, (uint16_t)q->domid, port);
+}
+
 int front_wait(struct front_queue *q, uint32_t timeout_ms)
 {
     for (;;) {
         uint32_t port;
 
-        atomic_store_explicit(&q->words->rsp_event, q->rsp_cons + 1, memory_order_relaxed);
-        /* pairs with the backend's barrier between storing rsp_prod and reading rsp_event */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (response_there(q))
+        if (front_arm(q))
             return 1;
         set_timeout(q, timeout_ms);
         if (read(q->fd, &port, sizeof(port)) != sizeof(port)) {

@@ -79,6 +79,7 @@ void fake_store_init(struct fake_store *store)
         .physical_sector_size = 512,
         .memory_alignment = 1,
         .flush = true,
+        .direct = true, /* a flush can be tried again */
         .engine = "fake",
     };
     store->room = FAKE_HELD_MAX;

@@ -194,7 +194,7 @@ struct rig *rig_create(const struct rig_options *options)
     fake_store_init(&rig->store);
     describe_store(&rig->store.base.caps, options);
     assert_int_equal(slab_open(memfd_create("slab", MFD_CLOEXEC), &rig->slab), 0);
-    assert_int_equal(overlap_table_create(&rig->overlaps), 0);
+    assert_int_equal(overlap_table_create(false, &rig->overlaps), 0);
     assert_int_equal(buffer_pool_create((uint64_t)buffers * BUFFER_BYTES, &rig->turn.buffers), 0);
     assert_int_equal(guest_memory_create(fake_gnttab_handle(), DOMID, &rig->turn.memory), 0);
     rig->turn.gnttab = fake_gnttab_handle();

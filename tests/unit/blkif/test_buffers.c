@@ -284,6 +284,36 @@ static void no_buffer_is_taken_that_is_not_needed(void **state)
     assert_int_equal(request_buffers(256 * UINT64_C(4096)), 16);
 }
 
+/* Rather than take requests that could never start. */
+static void too_few_for_the_largest_request_are_refused(void **state)
+{
+    static const struct {
+        uint32_t segments, indirect;
+    } sizes[] = {{255, 0}, {241, 0}, {11, 256}, {11, 241}};
+    struct rig *rig =
+        rig_create(&(struct rig_options){.max_segments = 240, .buffers = BUFFERS - 1});
+    struct queue *queue = NULL;
+    (void)state;
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const struct queue_params params = {
+            .turn = &rig->turn,
+            .store = &rig->store.base,
+            .slab = &rig->slab,
+            .overlaps = rig->overlaps,
+            .index = 1,
+            .ring_pages = rig->front[0].pages,
+            .max_requests = 32,
+            .max_segments = sizes[i].segments,
+            .max_indirect_segments = sizes[i].indirect,
+        };
+
+        assert_int_equal(queue_connect(&params, &queue), -ENOBUFS);
+        assert_null(queue);
+    }
+    rig_destroy(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +327,7 @@ int main(void)
         cmocka_unit_test(one_that_is_looked_at_before_the_claimant_is_told_again),
         cmocka_unit_test(one_that_has_buffers_holds_up_nobody_with_its_next_request),
         cmocka_unit_test(no_buffer_is_taken_that_is_not_needed),
+        cmocka_unit_test(too_few_for_the_largest_request_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

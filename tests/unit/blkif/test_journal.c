@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * The journal: its states as the file shows them, and its order of stores. The latter by running it
- * one instruction at a time: after each, what a successor would find must account for every request
- * exactly once, since a kill may come there.
- */
+/* The journal: its states as the file shows them. Its order of stores is test_journal_kills.c's. */
 #include "journal.h"
 #include "testing.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
@@ -23,22 +14,13 @@
 #define START    (UINT32_MAX - 3U) /* the counters wrap in the middle */
 
 struct rig {
-    uint8_t *ring_page; /* shared with a traced child */
+    uint8_t *ring_page;
     struct ring ring;
     struct slab slab;
     struct journal journal;
 };
 
 static struct rig rig;
-
-/* Slots of the first requests, by their ids, and of all others. */
-#define REQUESTS 7U
-static const uint8_t spans[REQUESTS + 1] = {2, 1, 19, 1, 3, 10, 2, 1};
-
-static uint8_t span_of(uint64_t id)
-{
-    return spans[id < REQUESTS ? id : REQUESTS];
-}
 
 static int set_up(void **state)
 {
@@ -71,13 +53,13 @@ static uint16_t take(uint64_t id)
                                             .response_operation = BLKIF_OP_WRITE,
                                             .segments = 2,
                                             .bytes = 8192,
-                                            .slots = span_of(id),
+                                            .slots = 1,
                                             .status = BLKIF_RSP_OKAY};
     const uint32_t tag = journal_reserve(&rig.journal);
 
     journal_extent(&rig.journal, tag)[1] =
         (struct slab_segment){.gref = (uint32_t)id, .last_sector = 7};
-    ring_consume(&rig.ring, span_of(id));
+    ring_consume(&rig.ring, 1);
     journal_take(&rig.journal, tag, &request);
     return (uint16_t)tag;
 }
@@ -156,7 +138,9 @@ static void entries_run_out_and_come_back(void **state)
         tags[i] = take(i);
     assert_int_equal(journal_free_entries(&rig.journal), 0);
     assert_true(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2]);
-    journal_drop(&rig.journal, tags[1]);
+    journal_start(&rig.journal, tags[1]);
+    journal_done(&rig.journal, tags[1], 0);
+    journal_publish(&rig.journal, &rig.ring, &tags[1], 1);
     assert_int_equal(journal_free_entries(&rig.journal), 1);
     assert_int_equal(state_of(tags[1]), SLAB_FREE);
     assert_int_equal(take(9), tags[1]);
@@ -180,170 +164,12 @@ static void readers_take_few_entries_in_a_large_ring(void **state)
     slab_close(&slab);
 }
 
-/* ---- one instruction at a time ---- */
-
-/* Ids count from 0 in the order of the ring. */
-static void work(void)
-{
-    uint16_t tags[REQUESTS];
-
-    for (unsigned i = 0; i < CAPACITY; i++)
-        tags[i] = take(i);
-    for (unsigned i = 0; i < CAPACITY; i++)
-        journal_start(&rig.journal, tags[i]);
-    journal_done(&rig.journal, tags[2], 0);
-    journal_done(&rig.journal, tags[0], 0);
-    journal_publish(&rig.journal, &rig.ring, (const uint16_t[]){tags[2], tags[0]}, 2);
-    for (unsigned i = 3; i < 5; i++) {
-        tags[i] = take(i);
-        journal_start(&rig.journal, tags[i]);
-        journal_done(&rig.journal, tags[i], 0);
-    }
-    journal_publish(&rig.journal, &rig.ring, &tags[4], 1);
-    tags[5] = take(5);
-    journal_done(&rig.journal, tags[1], 0);
-    journal_done(&rig.journal, tags[5], 0);
-    journal_publish(&rig.journal, &rig.ring, (const uint16_t[]){tags[1], tags[3], tags[5]}, 3);
-    tags[6] = take(6);
-    journal_drop(&rig.journal, tags[6]);
-}
-
-/* Number of a request's first slot. */
-static uint64_t seq_of(uint64_t id)
-{
-    uint64_t seq = START;
-
-    while (id-- > 0)
-        seq += span_of(id);
-    return seq;
-}
-
-/*
- * Looks at the answers in the ring, each where the one before ended. Those the journal did not
- * retire must be named by publishing[], in every slot. Returns what is wrong.
- */
-static const char *look_at_answers(unsigned *seen)
-{
-    const struct slab_queue *queue = &rig.slab.header->queues[0];
-    const struct slab_entry *entries = slab_at(&rig.slab, queue->entries_offset);
-    const uint32_t answered = ((struct ring_shared *)rig.ring_page)->rsp_prod;
-    const uint32_t retired = (uint32_t)queue->rsp_prod;
-    uint64_t id;
-
-    for (uint32_t at = START; at != answered; at += span_of(id)) {
-        memcpy(&id, rig.ring_page + BLKIF_RING_HEADER_BYTES + (size_t)(at % SLOTS) * 112, 8);
-        if (id >= REQUESTS)
-            return "an answer that is none, or at another place";
-        seen[id]++;
-        for (uint32_t slot = at; at - START >= retired - START && slot != at + span_of(id); slot++)
-            if (entries[queue->publishing[slot % SLOTS] - 1].id != id)
-                return "a slot of an answer whose entry is another one's";
-    }
-    return NULL;
-}
-
-/* What a successor finds: step by step as crash-safety's "Recover" has it. Returns what is wrong.
- */
-static const char *recover(bool *dropped)
-{
-    const struct slab_queue *queue = &rig.slab.header->queues[0];
-    const struct slab_entry *entries = slab_at(&rig.slab, queue->entries_offset);
-    const uint32_t answered = ((struct ring_shared *)rig.ring_page)->rsp_prod;
-    const uint64_t retired = queue->rsp_prod;
-    const uint32_t publishing = answered - (uint32_t)retired;
-    bool freed[CAPACITY] = {false};
-    unsigned seen[REQUESTS] = {0};
-    uint64_t consumed = queue->req_cons;
-
-    if (publishing > SLOTS)
-        return "the ring's producer is behind the journal's";
-    for (uint64_t at = retired; at < retired + publishing; at++) {
-        const uint32_t tag = (uint32_t)queue->publishing[at % SLOTS] - 1;
-
-        if (tag >= CAPACITY)
-            return "an answer in the ring that publishing[] does not name";
-        if (entries[tag].state != SLAB_DONE && entries[tag].state != SLAB_FREE)
-            return "an answer in the ring of an entry that is not done";
-        freed[tag] = true;
-    }
-    const char *wrong = look_at_answers(seen);
-
-    if (wrong)
-        return wrong;
-    for (uint32_t tag = 0; tag < CAPACITY; tag++) {
-        const struct slab_entry *entry = &entries[tag];
-
-        if (entry->state == SLAB_FREE || freed[tag])
-            continue;
-        if (entry->id >= REQUESTS || entry->seq != seq_of(entry->id) ||
-            entry->sector != entry->id * 8 || entry->segments != 2)
-            return "an entry that is taken and not whole";
-        seen[entry->id]++;
-        if (entry->seq + entry->slots > consumed)
-            consumed = entry->seq + entry->slots;
-    }
-    *dropped = consumed == seq_of(REQUESTS) && seen[REQUESTS - 1] == 0;
-    uint64_t id;
-
-    for (id = 0; seq_of(id) < consumed; id++)
-        if (seen[id] != 1 && !(id == REQUESTS - 1 && *dropped))
-            return seen[id] ? "a request that is had twice" : "a request that is lost";
-    if (seq_of(id) != consumed)
-        return "a request that is consumed in part";
-    for (; id < REQUESTS; id++)
-        if (seen[id])
-            return "a request from beyond what was consumed";
-    return NULL;
-}
-
-static void a_kill_after_any_instruction_loses_and_repeats_nothing(void **state)
-{
-    const char *preload = getenv("LD_PRELOAD");
-    bool dropped = false;
-    unsigned long steps = 0;
-    int status = 0;
-    (void)state;
-
-    /* Its child would run valgrind's instructions. */
-    if (preload && strstr(preload, "vgpreload"))
-        skip();
-    const pid_t child = fork();
-    if (child == 0) {
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-            _exit(77);
-        (void)raise(SIGSTOP);
-        work();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        skip();
-    while (WIFSTOPPED(status)) {
-        const char *wrong = recover(&dropped);
-
-        if (wrong) {
-            (void)kill(child, SIGKILL);
-            (void)waitpid(child, &status, 0);
-            fail_msg("after %lu instructions: %s", steps, wrong);
-        }
-        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0)
-            break;
-        steps++;
-        assert_int_equal(waitpid(child, &status, 0), child);
-    }
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    assert_true(dropped);
-    assert_true(steps > 500);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_file_shows_each_state, set_up, tear_down),
         cmocka_unit_test_setup_teardown(entries_run_out_and_come_back, set_up, tear_down),
         cmocka_unit_test(readers_take_few_entries_in_a_large_ring),
-        cmocka_unit_test_setup_teardown(a_kill_after_any_instruction_loses_and_repeats_nothing,
-                                        set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,7 @@ static void a_failure_is_only_the_one_that_failed(void **state)
         assert_int_equal(response.status, response.id == 2 ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
     }
     assert_int_equal(rig->io_failed, 1);
+    assert_int_equal(merged(rig), 0);
     rig_destroy(rig);
 }
 
@@ -160,6 +161,7 @@ static void a_busy_engine_takes_them_later(void **state)
     rig_expect(rig, 100, BLKIF_OP_READ, BLKIF_RSP_OKAY);
     for (uint32_t i = 0; i < 4; i++)
         rig_expect(rig, i, BLKIF_OP_WRITE, BLKIF_RSP_OKAY);
+    assert_int_equal(merged(rig), 0);
     rig_destroy(rig);
 }
 

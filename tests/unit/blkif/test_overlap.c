@@ -17,8 +17,8 @@ static void empty_ranges_hold_nothing(void **state)
     (void)state;
 
     memset(&table, 0, sizeof(table));
-    assert_true(overlap_acquire(&table, &held, 0, 100));
-    assert_true(overlap_acquire(&table, &empty, 50, 0));
+    assert_true(overlap_acquire(&table, &held, 0, 100, NULL));
+    assert_true(overlap_acquire(&table, &empty, 50, 0, NULL));
     overlap_release(&table, &empty);
     overlap_release(&table, &held);
     overlap_release(&table, &held); /* again: nothing */
@@ -31,16 +31,16 @@ static void the_edges_are_exact(void **state)
     (void)state;
 
     memset(&table, 0, sizeof(table));
-    assert_true(overlap_acquire(&table, &middle, 64 * KIB, 64 * KIB));
-    assert_false(overlap_acquire(&table, &other, 64 * KIB - 512, 513));
-    assert_true(overlap_acquire(&table, &other, 64 * KIB - 512, 512));
+    assert_true(overlap_acquire(&table, &middle, 64 * KIB, 64 * KIB, NULL));
+    assert_false(overlap_acquire(&table, &other, 64 * KIB - 512, 513, NULL));
+    assert_true(overlap_acquire(&table, &other, 64 * KIB - 512, 512, NULL));
     overlap_release(&table, &other);
-    assert_false(overlap_acquire(&table, &other, 128 * KIB - 1, 1));
-    assert_true(overlap_acquire(&table, &other, 128 * KIB, 1));
+    assert_false(overlap_acquire(&table, &other, 128 * KIB - 1, 1, NULL));
+    assert_true(overlap_acquire(&table, &other, 128 * KIB, 1, NULL));
     overlap_release(&table, &other);
-    assert_false(overlap_acquire(&table, &other, 0, 1024 * KIB));
+    assert_false(overlap_acquire(&table, &other, 0, 1024 * KIB, NULL));
     /* The far end of the address space. */
-    assert_true(overlap_acquire(&table, &other, UINT64_MAX - 512, 512));
+    assert_true(overlap_acquire(&table, &other, UINT64_MAX - 512, 512, NULL));
     overlap_release(&table, &other);
     overlap_release(&table, &middle);
 }
@@ -76,7 +76,7 @@ static void it_agrees_with_the_model(void **state)
         const uint64_t length = (uint64_t)(rand() % 200) * 512;
         const bool expected = length == 0 || model_free(ranges, held, start, length);
 
-        assert_int_equal(overlap_acquire(&table, &ranges[i], start, length), expected);
+        assert_int_equal(overlap_acquire(&table, &ranges[i], start, length, NULL), expected);
         held[i] = expected && length;
     }
     for (unsigned i = 0; i < RANGES; i++)
@@ -96,12 +96,13 @@ static void huge_ranges_are_cheap_and_exact(void **state)
 
     memset(&table, 0, sizeof(table));
     for (unsigned i = 0; i < 100000; i++) {
-        assert_true(overlap_acquire(&table, &huge, 512, UINT64_C(1) << 62));
-        assert_false(overlap_acquire(&table, &other, pib, 512));
-        assert_false(overlap_acquire(&table, &other, 0, 513));
-        assert_true(overlap_acquire(&table, &low, 0, 512));
-        assert_true(overlap_acquire(&table, &high, (UINT64_C(1) << 62) + 512, UINT64_C(1) << 61));
-        assert_false(overlap_acquire(&table, &other, 0, UINT64_MAX));
+        assert_true(overlap_acquire(&table, &huge, 512, UINT64_C(1) << 62, NULL));
+        assert_false(overlap_acquire(&table, &other, pib, 512, NULL));
+        assert_false(overlap_acquire(&table, &other, 0, 513, NULL));
+        assert_true(overlap_acquire(&table, &low, 0, 512, NULL));
+        assert_true(
+            overlap_acquire(&table, &high, (UINT64_C(1) << 62) + 512, UINT64_C(1) << 61, NULL));
+        assert_false(overlap_acquire(&table, &other, 0, UINT64_MAX, NULL));
         overlap_release(&table, &low);
         overlap_release(&table, &high);
         overlap_release(&table, &huge);
@@ -121,12 +122,12 @@ static void ranges_around_the_tables_size(void **state)
             const uint64_t length = blocks * 64 * KIB;
 
             memset(&table, 0, sizeof(table));
-            assert_true(overlap_acquire(&table, &range, start, length));
+            assert_true(overlap_acquire(&table, &range, start, length, NULL));
             for (uint64_t at = 0; at < length; at += 32 * KIB)
-                assert_false(overlap_acquire(&table, &other, start + at, 512));
-            assert_true(overlap_acquire(&table, &other, start + length, 512));
+                assert_false(overlap_acquire(&table, &other, start + at, 512, NULL));
+            assert_true(overlap_acquire(&table, &other, start + length, 512, NULL));
             overlap_release(&table, &range);
-            assert_false(overlap_acquire(&table, &range, start, UINT64_C(1) << 40));
+            assert_false(overlap_acquire(&table, &range, start, UINT64_C(1) << 40, NULL));
             overlap_release(&table, &other);
             for (unsigned i = 0; i < OVERLAP_BUCKETS; i++)
                 assert_int_equal(table.near[i], 0);

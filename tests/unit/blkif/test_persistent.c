@@ -7,7 +7,8 @@
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
-#define CHUNK PERSISTENT_CHUNK
+#define CHUNK        PERSISTENT_CHUNK
+#define USED_AT_ONCE 8U
 
 static const struct rig_options roomy = {.persistent = true, .grant_budget = 4096};
 
@@ -32,11 +33,12 @@ static void run(struct rig *rig, unsigned queue, uint8_t operation, uint32_t gre
     assert_int_equal(response.status, BLKIF_RSP_OKAY);
 }
 
-/* Uses grants one by one: they are mapped as soon as there is a chunk of them. */
+/* Uses grants, by requests of eight where possible, which are mapped as a chunk each. */
 static void use(struct rig *rig, unsigned queue, uint32_t first, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
-        run(rig, queue, BLKIF_OP_WRITE, first + i, 1);
+    for (uint32_t i = 0; i < count; i += USED_AT_ONCE)
+        run(rig, queue, BLKIF_OP_WRITE, first + i,
+            (uint8_t)(count - i < USED_AT_ONCE ? count - i : USED_AT_ONCE));
 }
 
 /* How many copies one more request over these pages costs: none if they are mapped. */
@@ -48,18 +50,47 @@ static unsigned copies_for(struct rig *rig, uint32_t gref, uint8_t segments)
     return fake_gnttab.calls - before;
 }
 
-static void a_chunk_is_mapped_when_it_is_full(void **state)
+static void grants_are_mapped_when_they_are_first_used(void **state)
 {
     struct rig *rig = rig_create(&roomy);
     (void)state;
 
+    assert_int_equal(copies_for(rig, 7, 1), 0);
+    assert_int_equal(fake_gnttab.mapped, 1);
+    assert_int_equal(copies_for(rig, 0, 11), 0); /* one of them is known */
+    assert_int_equal(fake_gnttab.mapped, 11);
+    assert_int_equal(copies_for(rig, 0, 11), 0); /* the same ones again are no news */
+    assert_int_equal(fake_gnttab.mapped, 11);
+    rig_destroy(rig);
+}
+
+/* Linux ends a grant that is not mapped when its request is answered, and the reference may be
+ * another device's at once: mapping it then would break that device. */
+static void grants_of_former_requests_are_never_mapped(void **state)
+{
+    struct rig *rig = rig_create(&(struct rig_options){.persistent = true});
+    (void)state;
+
     use(rig, 0, 0, CHUNK - 1);
-    use(rig, 0, 0, CHUNK - 1); /* the same ones again are no news */
+    assert_int_equal(fake_gnttab.mapped, 0); /* there is no room */
+    rig->budget.limit = 4096;
+    (void)queue_trim(rig->queue[0]);
+    use(rig, 0, 4 * CHUNK, 1);
+    assert_int_equal(fake_gnttab.mapped, 1);
+    rig_destroy(rig);
+}
+
+/* What was mapped for a request stays, and the rest of it is copied. */
+static void a_request_larger_than_the_budget_is_copied(void **state)
+{
+    struct rig *rig = rig_create(&(struct rig_options){.persistent = true, .grant_budget = 10});
+    (void)state;
+
+    assert_int_equal(copies_for(rig, 0, 11), 1);
     assert_int_equal(fake_gnttab.mapped, 0);
-    use(rig, 0, CHUNK - 1, 1);
-    assert_int_equal(fake_gnttab.mapped, CHUNK);
-    assert_int_equal(copies_for(rig, 0, 11), 0);
-    assert_int_equal(copies_for(rig, CHUNK - 5, 6), 1); /* one of them is new */
+    assert_int_equal(copies_for(rig, 0, 10), 0);
+    assert_int_equal(copies_for(rig, 0, 11), 1);
+    assert_int_equal(fake_gnttab.mapped, 10);
     rig_destroy(rig);
 }
 
@@ -140,7 +171,7 @@ static void the_budget_is_kept(void **state)
                 assert_in_range(fake_gnttab.mapped, 0, budget);
                 assert_int_equal(rig->budget.used, fake_gnttab.mapped);
             }
-        assert_int_equal(fake_gnttab.mapped, budget / CHUNK * CHUNK);
+        assert_int_equal(fake_gnttab.mapped, budget / USED_AT_ONCE * USED_AT_ONCE);
         rig_destroy(rig);
     }
 }
@@ -154,9 +185,10 @@ static void the_chunk_out_of_use_gives_way(void **state)
 
     use(rig, 0, 0, 2 * CHUNK);
     assert_true(queue_trim(rig->queue[0]));
-    use(rig, 0, CHUNK, 1);         /* the second one is in use */
-    use(rig, 0, 2 * CHUNK, CHUNK); /* a third one comes */
+    use(rig, 0, CHUNK, CHUNK);     /* the second half is in use */
+    use(rig, 0, 2 * CHUNK, CHUNK); /* others come */
     assert_int_equal(fake_gnttab.mapped, 2 * CHUNK);
+    rig->budget.limit = 0; /* so that looking does not map */
     assert_int_equal(copies_for(rig, CHUNK, 1), 0);
     assert_int_equal(copies_for(rig, 2 * CHUNK, 1), 0);
     assert_int_equal(copies_for(rig, 0, 1), 1);
@@ -180,6 +212,7 @@ static void idle_ones_are_given_back_and_used_ones_kept(void **state)
     for (trims = 0; queue_trim(rig->queue[0]); trims++)
         assert_true(trims < 10);
     assert_int_equal(fake_gnttab.mapped, 0);
+    rig->budget.limit = 0;
     assert_int_equal(copies_for(rig, 0, 1), 1);
     rig_destroy(rig);
 }
@@ -214,13 +247,13 @@ static void pages_of_requests_under_way_stay(void **state)
     rig->budget.limit = 0;
     for (unsigned i = 0; i < 8; i++)
         assert_true(queue_trim(rig->queue[0]));
-    assert_int_equal(fake_gnttab.mapped, CHUNK);
-    rig->budget.limit = CHUNK;
+    assert_int_equal(fake_gnttab.mapped, USED_AT_ONCE); /* the others are given back */
+    rig->budget.limit = USED_AT_ONCE;
     for (uint32_t i = 0; i < 31; i++) /* newcomers can't drive them out either */
         rig_transfer(rig, BLKIF_OP_READ, 100 + i, 1000 + i * 16U, 100 + i);
     rig_event(rig, 0);
     (void)rig_settle(rig);
-    assert_int_equal(fake_gnttab.mapped, CHUNK);
+    assert_int_equal(fake_gnttab.mapped, USED_AT_ONCE);
     fake_store_finish(&rig->store, 0, 0);
     (void)rig_settle(rig);
     rig_expect(rig, 1, BLKIF_OP_READ, BLKIF_RSP_OKAY);
@@ -283,7 +316,7 @@ static void all_are_given_back_when_the_ring_goes(void **state)
     rig_event(rig, 0);
     (void)rig_settle(rig);
     queue_disconnect(rig->queue[0]);
-    assert_int_equal(fake_gnttab.mapped, CHUNK); /* the store still writes there */
+    assert_int_equal(fake_gnttab.mapped, USED_AT_ONCE); /* the store still writes there */
     assert_false(queue_trim(rig->queue[0]));
     rig->destroy_when_drained = true;
     fake_store_finish_all(&rig->store);
@@ -329,7 +362,9 @@ static void scattered_neighbours_are_not_merged_beyond_measure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_chunk_is_mapped_when_it_is_full),
+        cmocka_unit_test(grants_are_mapped_when_they_are_first_used),
+        cmocka_unit_test(grants_of_former_requests_are_never_mapped),
+        cmocka_unit_test(a_request_larger_than_the_budget_is_copied),
         cmocka_unit_test(data_goes_straight_to_and_from_the_pages),
         cmocka_unit_test(each_segment_is_its_own_part_of_its_page),
         cmocka_unit_test(the_budget_is_kept),

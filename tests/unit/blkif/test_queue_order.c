@@ -307,6 +307,39 @@ static void two_failed_flushes_are_both_tried_again(void **state)
     rig_destroy(rig);
 }
 
+/* The page cache reports once what it lost: a flush that goes well afterwards, on this ring or
+ * another, promises nothing. */
+static void after_a_failed_flush_of_buffered_data_none_is_answered(void **state)
+{
+    struct rig *rig = rig_create(&plain);
+    (void)state;
+
+    rig->store.base.caps.direct = false;
+    rig_connect(rig, 1);
+    rig_bare(rig, BLKIF_OP_FLUSH_DISKCACHE, 1);
+    rig_bare(rig, BLKIF_OP_FLUSH_DISKCACHE, 2);
+    rig_event(rig, 0);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, -EIO);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    rig_expect_none(rig);
+    front_put(&rig->front[1], &(struct rig_request){.operation = BLKIF_OP_FLUSH_DISKCACHE});
+    front_push(&rig->front[1]);
+    rig_event(rig, 1);
+    (void)rig_settle(rig);
+    fake_store_finish(&rig->store, 0, 0);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->slab.header->store_paused, 2);
+    assert_int_equal(rig->flush_failed, 3);
+    rig_expect_none(rig);
+    /* With the rings let go of, the next kernel begins anew. */
+    queue_disconnect(rig->queue[0]);
+    queue_disconnect(rig->queue[1]);
+    assert_int_equal(rig->slab.header->store_paused, 0);
+    rig_destroy(rig);
+}
+
 /* Readers of the slab are told until every ring goes on. */
 static void the_disk_is_paused_until_the_last_ring_goes_on(void **state)
 {
@@ -377,6 +410,7 @@ int main(void)
         cmocka_unit_test(what_was_taken_before_a_flush_failed_waits_too),
         cmocka_unit_test(a_flush_that_fails_at_once_does_not_spin),
         cmocka_unit_test(two_failed_flushes_are_both_tried_again),
+        cmocka_unit_test(after_a_failed_flush_of_buffered_data_none_is_answered),
         cmocka_unit_test(the_disk_is_paused_until_the_last_ring_goes_on),
         cmocka_unit_test(a_barrier_whose_last_flush_fails_repeats_only_that),
     };

@@ -66,7 +66,7 @@ static void what_a_busy_store_had_no_room_for_goes_to_the_old_one(void **state)
     change_store();
     assert_int_equal(rig_store->held_count, 0);
     old->room = 1;
-    rig_worker.turn.freed = true;
+    rig_worker.threads[0].turn.freed = true;
     rig_request(event, BLKIF_OP_WRITE, 64);
     assert_int_equal(old->held_count, 1);
     assert_int_equal(old->held[0]->offset, 0);

@@ -343,9 +343,10 @@ static void a_message_of_another_make_ends_the_worker(void **state)
     rig_send(&message, NULL, 0);
     /* Of these it would only hear the first. */
     rig_send_plain(WORKER_DISCONNECT, VBD);
-    assert_int_equal(loop_run(&rig_worker.loop), 0); /* stopped already, as rig_run() left it */
-    rig_worker.loop.stopped = false;
-    assert_int_equal(loop_run(&rig_worker.loop), 0);
+    /* Stopped already, as rig_run() left it. */
+    assert_int_equal(loop_run(&rig_worker.threads[0].loop), 0);
+    rig_worker.threads[0].loop.stopped = false;
+    assert_int_equal(loop_run(&rig_worker.threads[0].loop), 0);
     assert_int_equal(worker_message_receive(rig_socket, &answer, fds), -EAGAIN);
 }
 
@@ -353,9 +354,9 @@ static void it_leaves_when_the_broker_hangs_up(void **state)
 {
     (void)state;
     assert_int_equal(shutdown(rig_socket, SHUT_RDWR), 0);
-    rig_worker.loop.stopped = false;
-    assert_int_equal(loop_run(&rig_worker.loop), 0);
-    assert_true(rig_worker.loop.stopped);
+    rig_worker.threads[0].loop.stopped = false;
+    assert_int_equal(loop_run(&rig_worker.threads[0].loop), 0);
+    assert_true(rig_worker.threads[0].loop.stopped);
 }
 
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_set_up, rig_tear_down)

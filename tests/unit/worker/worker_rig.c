@@ -63,17 +63,17 @@ const struct store_driver store_null = {
 static void stop(struct loop_timer *timer)
 {
     (void)timer;
-    rig_worker.loop.stopped = true;
+    rig_worker.threads[0].loop.stopped = true;
 }
 
 void rig_run(unsigned milliseconds)
 {
     struct loop_timer timer = {.fire = stop};
 
-    rig_worker.loop.stopped = false;
-    loop_start_timer(&rig_worker.loop, &timer, milliseconds);
-    assert_int_equal(loop_run(&rig_worker.loop), 0);
-    loop_stop_timer(&rig_worker.loop, &timer);
+    rig_worker.threads[0].loop.stopped = false;
+    loop_start_timer(&rig_worker.threads[0].loop, &timer, milliseconds);
+    assert_int_equal(loop_run(&rig_worker.threads[0].loop), 0);
+    loop_stop_timer(&rig_worker.threads[0].loop, &timer);
 }
 
 unsigned rig_descriptors(void)
@@ -103,8 +103,8 @@ int rig_set_up(void **state)
         (void)close(pair[1]);
     }
     rig_socket = pair[0];
-    assert_int_equal(worker_create(RIG_DOMID, 8U << 20, &rig_worker), 0);
-    loop_start_timer(&rig_worker.loop, &timer, 1);
+    assert_int_equal(worker_create(RIG_DOMID, 8U << 20, 1, &rig_worker), 0);
+    loop_start_timer(&rig_worker.threads[0].loop, &timer, 1);
     assert_int_equal(worker_run(&rig_worker), 0);
     (void)rig_expect(WORKER_READY, 0);
     descriptors_before = rig_descriptors();
@@ -117,8 +117,8 @@ int rig_tear_down(void **state)
     if (rig_descriptors() != descriptors_before || fake_evtchns_open || fake_gnttab.mapped)
         return -1;
     (void)close(rig_socket);
-    engine_set_destroy(&rig_worker.engines);
-    buffer_pool_destroy(rig_worker.turn.buffers);
+    engine_set_destroy(&rig_worker.threads[0].engines);
+    buffer_pool_destroy(rig_worker.threads[0].turn.buffers);
     worker_destroy(&rig_worker);
     (void)close(WORKER_SOCKET_FD);
     return 0;

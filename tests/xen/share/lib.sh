@@ -182,6 +182,16 @@ guest_wait() {
     xenstore-read "/local/domain/$(domid "$1")/console/tty" >"$RUN/tty-$1"
 }
 
+# guest_wait_slow NAME: the same for a guest that takes minutes; asked seldom, since dom0's CPU is what it waits for
+guest_wait_slow() {
+    local n
+    for ((n = 0; n < 60; n++)); do
+        sleep 5
+        if guest_booted "$1" 1 2>/dev/null; then break; fi
+    done
+    guest_wait "$1"
+}
+
 guest_booted() { [ "$(grep -ac '^@READY' "$(console "$1")")" -ge "$2" ]; }
 
 domid() { echo "$(<"$RUN/domid-$1")"; }

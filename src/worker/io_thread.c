@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A thread that serves queues: see io_thread.h. What reaches it from others is in io_mailbox.c. */
+#include "io_thread.h"
+
+#include "io_mailbox.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define IDLE_MS 5000U
+
+/* How soon the kernel is offered again what it had no resources for. */
+#define COMMIT_RETRY_MS 1U
+
+/* The data path has no large variables; the default would be reserved, and locked with mlockall. */
+#define STACK_BYTES (UINT32_C(256) << 10)
+
+/* How long a thread is waited for that is to end. */
+#define END_SECONDS 2
+
+static bool turn(void *context)
+{
+    struct io_thread *thread = context;
+
+    /* Activity: some time after the last of it memory is given back. An idle worker has no timer.
+     */
+    if (thread->turn.ready && !thread->idle_timer.armed)
+        loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
+    turn_run(&thread->turn);
+    const int error = engine_set_commit(&thread->engines);
+
+    if (error == -EAGAIN)
+        loop_start_timer(&thread->loop, &thread->commit_timer, COMMIT_RETRY_MS);
+    else if (error)
+        log_limited(&thread->log_limit, LOG_LEVEL_ERROR,
+                    "domain %u: can't hand I/O to the kernel: %s", thread->domid, strerror(-error));
+    return thread->turn.ready != NULL;
+}
+
+static void reap(struct loop_source *source)
+{
+    struct engine_source *mine = (struct engine_source *)source;
+
+    if (mine->engine->ops->reap(mine->engine) > 0)
+        mine->thread->turn.freed = true;
+}
+
+/* Returns whether some stay mapped. */
+static bool trim_grants(struct io_thread *thread)
+{
+    bool any = false;
+
+    for (struct served_queue *served = thread->queues; served; served = served->next)
+        any |= queue_trim(served->queue);
+    return any;
+}
+
+static void idle(struct loop_timer *timer)
+{
+    struct io_thread *thread =
+        (struct io_thread *)((char *)timer - offsetof(struct io_thread, idle_timer));
+
+    buffer_pool_trim(thread->turn.buffers);
+    /* An idle worker has no timer: this ends some rounds after the last activity. */
+    if (trim_grants(thread))
+        loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
+}
+
+static void commit_again(struct loop_timer *timer)
+{
+    (void)timer; /* the turn that follows every timer commits */
+}
+
+static void stop(struct io_post *post)
+{
+    ((struct io_thread *)((char *)post - offsetof(struct io_thread, stop)))->loop.stopped = true;
+}
+
+static void trim(struct io_post *post)
+{
+    (void)trim_grants((struct io_thread *)((char *)post - offsetof(struct io_thread, trim)));
+}
+
+static int failed(const char *what, int error)
+{
+    log_error("can't %s: %s", what, strerror(-error));
+    return error;
+}
+
+static int add_engine(struct io_thread *thread, struct engine_source *source, struct engine *engine)
+{
+    if (!engine)
+        return 0;
+    *source = (struct engine_source){.source = {.fd = engine->ops->event_fd(engine), .ready = reap},
+                                     .engine = engine,
+                                     .thread = thread};
+    return loop_add(&thread->loop, &source->source);
+}
+
+static int create_engines(struct io_thread *thread, unsigned depth)
+{
+    int error = engine_set_create(depth, &thread->engines);
+
+    if (!error)
+        error = add_engine(thread, &thread->engine_sources[0], thread->engines.uring);
+    if (!error)
+        error = add_engine(thread, &thread->engine_sources[1], thread->engines.aio);
+    if (!error)
+        error = add_engine(thread, &thread->engine_sources[2], thread->engines.slow);
+    return error;
+}
+
+int io_thread_create(const struct io_thread_params *params, struct io_thread *out)
+{
+    *out = (struct io_thread){.domid = params->domid,
+                              .number = params->number,
+                              .idle_timer.fire = idle,
+                              .commit_timer.fire = commit_again,
+                              .stop.run = stop,
+                              .trim.run = trim,
+                              .mailbox.event.fd = -1};
+    int error = loop_create(&out->loop, turn, out);
+
+    if (error)
+        return failed("create the event loop", error);
+    if (params->threads > 1)
+        error = io_mailbox_create(out);
+    if (error)
+        return failed("create a thread's mailbox", error);
+    error = gnttab_open(&out->gnttab);
+    if (error)
+        return failed("open the grant device (is the module xen-gntdev loaded?)", error);
+    out->turn.gnttab = out->gnttab;
+    out->turn.domid = params->domid;
+    out->turn.budget = params->budget;
+    out->turn.engines = &out->engines;
+    error = guest_memory_create(out->gnttab, params->domid, &out->turn.memory);
+    if (!error)
+        error = buffer_pool_create(params->buffer_bytes, &out->turn.buffers);
+    if (error)
+        return failed("allocate data buffers", error);
+    error = create_engines(out, params->depth);
+    return error ? failed("create the I/O engines", error) : 0;
+}
+
+/* ---- the thread itself ---- */
+
+static void *run(void *context)
+{
+    struct io_thread *thread = context;
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "queues-%u", thread->number);
+    (void)prctl(PR_SET_NAME, name, 0, 0, 0);
+    /* A thread's own. Credentials are changed for all threads at once, by the C library. */
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    const int error = loop_run(&thread->loop);
+
+    if (error) {
+        /* Its queues would never be served again: a successor takes over. */
+        log_error("domain %u: thread %u can't go on: %s", thread->domid, thread->number,
+                  strerror(-error));
+        _exit(EXIT_FAILURE);
+    }
+    return NULL;
+}
+
+static void do_nothing(void *context)
+{
+    (void)context;
+}
+
+int io_thread_start(struct io_thread *thread)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    sigset_t before;
+    int error = pthread_attr_init(&attributes);
+
+    if (error)
+        return -error;
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&thread->id, &attributes, run, thread);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    if (error)
+        return -error;
+    thread->started = true;
+    io_thread_call(thread, do_nothing, NULL);
+    return 0;
+}
+
+/* Whether the thread runs no more. */
+static bool end(struct io_thread *thread)
+{
+    struct timespec until;
+
+    if (!thread->started)
+        return true;
+    io_thread_post(thread, &thread->stop);
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += END_SECONDS;
+    return pthread_timedjoin_np(thread->id, NULL, &until) == 0;
+}
+
+bool io_thread_destroy(struct io_thread *thread)
+{
+    if (!end(thread))
+        return false;
+    thread->started = false;
+    guest_memory_destroy(thread->turn.memory);
+    thread->turn.memory = NULL;
+    gnttab_close(thread->gnttab);
+    thread->gnttab = NULL;
+    io_mailbox_destroy(thread);
+    loop_destroy(&thread->loop);
+    return true;
+}
+
+/* ---- queues ---- */
+
+void io_thread_trim_grants(struct io_thread *thread)
+{
+    if (thread->started)
+        io_thread_post(thread, &thread->trim);
+    else
+        (void)trim_grants(thread);
+}
+
+int io_thread_serve(struct io_thread *thread, struct served_queue *served)
+{
+    const int error = loop_add(&thread->loop, &served->event);
+
+    if (error)
+        return error;
+    served->next = thread->queues;
+    thread->queues = served;
+    return 0;
+}
+
+void io_thread_leave(struct io_thread *thread, struct served_queue *served)
+{
+    struct served_queue **at = &thread->queues;
+
+    while (*at && *at != served)
+        at = &(*at)->next;
+    if (!*at)
+        return;
+    *at = served->next;
+    loop_remove(&thread->loop, &served->event);
+}
