@@ -20,6 +20,12 @@
 #define STATE_VERSION_MAJOR 1U /* readers refuse another major version */
 #define STATE_VERSION_MINOR 0U /* readers accept another minor version */
 
+/*
+ * A minor version may append fields to the connection file, 0 meaning what held before them, and
+ * take `reserved` ones of the slab into use in the same way; each reads the other's. Everything
+ * else is a major version, and a pause that guests notice: `blkbackd --check-upgrade` says so
+ * before.
+ */
 #define STATE_MAX_QUEUES     16U
 #define STATE_MAX_RING_PAGES 32U
 #define STATE_MAX_SLOTS \
@@ -71,6 +77,8 @@ struct connection_file {
     uint32_t persistent;            /* the same: granted pages may stay mapped */
     uint32_t removable;             /* a drive; empty while `target` is */
     uint32_t discard;               /* the guest may */
+    uint32_t forgotten;             /* XenStore has lost its nodes: no successor can take it up */
+    uint32_t pad2;                  /* 0 */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */
@@ -175,6 +183,10 @@ struct slab_header {
 /* Reads the header with pread() and checks it. Returns 0, -EBADMSG, -EPROTO or errno of the read.
  */
 int slab_read_header(int fd, struct slab_header *out);
+
+/* The version in the first bytes of either file, which every version has in the same place. Returns
+ * 0, -EBADMSG or errno of the read. */
+int state_file_version(int fd, uint16_t *major, uint16_t *minor);
 
 /* Sums the statistics and the requests in flight over all queues. */
 void slab_sum(const struct slab_header *header, struct slab_statistics *out, uint32_t *in_flight);

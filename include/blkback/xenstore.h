@@ -20,7 +20,18 @@ struct xenstore;
 int xenstore_open(struct xenstore **out);
 void xenstore_close(struct xenstore *xs);
 
-/* For the loop: readable when watch events wait. */
+/*
+ * Whether the session has ended under us, as a call has found out. From then on every call gives
+ * -EPIPE, which says nothing about any node: so what was found out before holds, and nothing may
+ * follow from what could not be read.
+ */
+bool xenstore_lost(const struct xenstore *xs);
+
+/* Another session in the place of one that was lost; watches have to be set again. Returns 0 or
+ * -errno, and may be tried again. */
+int xenstore_reopen(struct xenstore *xs);
+
+/* For the loop: readable when watch events wait. Another one after xenstore_reopen(). */
 int xenstore_fd(const struct xenstore *xs);
 
 /*

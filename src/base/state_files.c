@@ -184,6 +184,26 @@ int slab_read_header(int fd, struct slab_header *out)
     return 0;
 }
 
+int state_file_version(int fd, uint16_t *major, uint16_t *minor)
+{
+    struct {
+        uint64_t magic;
+        uint16_t major;
+        uint16_t minor;
+        uint32_t rest;
+    } start;
+    ssize_t got = read_start(fd, &start, sizeof(start));
+
+    if (got < 0)
+        return (int)got;
+    if ((size_t)got < sizeof(start) ||
+        (start.magic != CONNECTION_MAGIC && start.magic != SLAB_MAGIC))
+        return -EBADMSG;
+    *major = start.major;
+    *minor = start.minor;
+    return 0;
+}
+
 void slab_sum(const struct slab_header *header, struct slab_statistics *out, uint32_t *in_flight)
 {
     struct slab_statistics sum = {0};

@@ -6,6 +6,7 @@
 #include "domain.h"
 #include "domains.h"
 #include "orphans.h"
+#include "session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)events;
 
     evaluate_dirty(broker);
+    session_check(broker);
     if (TAILQ_EMPTY(&broker->dirty))
         ev_idle_stop(loop, &broker->again);
     else
@@ -70,46 +72,31 @@ static void on_again(struct ev_loop *loop, ev_idle *watcher, int events)
     (void)events;
 }
 
-static void xenstore_lost(struct broker *broker)
-{
-    log_error(
-        "the connection to xenstored is lost: disks go on being served, but none can come or go "
-        "any more");
-    ev_io_stop(broker->loop, &broker->xs_ready);
-}
-
-static void on_xenstore(struct ev_loop *loop, ev_io *watcher, int events)
-{
-    struct broker *broker = watcher->data;
-    (void)loop;
-    (void)watcher;
-    (void)events;
-    if (domains_take_events(broker) != 0) {
-        xenstore_lost(broker);
-    }
-}
-
 /* ---- requests over the control socket ---- */
 
 static void on_attach(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_hook_attach(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_hook_attach(context, path, token);
 }
 
 static void on_detach(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_hook_detach(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_hook_detach(context, path, token);
 }
 
 static void on_resize(void *context, const char *path, struct control_call_token *token)
 {
-    vbd_resize(context, path, token);
+    if (!session_refuses(context, token))
+        vbd_resize(context, path, token);
 }
 
 static void on_insert(void *context, const char *path, const char *target,
                       struct control_call_token *token)
 {
-    vbd_medium_insert(context, path, target, token);
+    if (!session_refuses(context, token))
+        vbd_medium_insert(context, path, target, token);
 }
 
 static void on_reload(void *context, struct control_call_token *token)
@@ -186,13 +173,19 @@ static int open_control(struct broker *broker, char *why)
     return 0;
 }
 
+static void open_worker(struct broker *broker)
+{
+    int error = worker_binary_open(broker->config.worker, &broker->worker);
+    if (error != 0)
+        log_error("no worker can be started: %s: %s", broker->config.worker, strerror(-error));
+}
+
 static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct broker *broker = timer->data;
     (void)loop;
     (void)events;
-    if (ev_is_active(&broker->xs_ready) && !xenstore_alive(broker->xs))
-        xenstore_lost(broker);
+    session_look(broker);
     vbd_look_at_sizes(broker);
     if (!broker->told_of_release)
         domains_check_alive(broker);
@@ -203,12 +196,10 @@ static void start_watchers(struct broker *broker)
     ev_timer_init(&broker->look, on_look, LOOK_SECONDS, LOOK_SECONDS);
     broker->look.data = broker;
     ev_timer_start(broker->loop, &broker->look);
-    ev_io_init(&broker->xs_ready, on_xenstore, xenstore_fd(broker->xs), EV_READ);
     ev_prepare_init(&broker->turn_end, on_turn_end);
     ev_idle_init(&broker->again, on_again);
-    broker->xs_ready.data = broker;
     broker->turn_end.data = broker;
-    ev_io_start(broker->loop, &broker->xs_ready);
+    session_start(broker);
     ev_prepare_start(broker->loop, &broker->turn_end);
 }
 
@@ -217,6 +208,7 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
 {
     *broker = (struct broker){.loop = loop, .config_path = config_path, .config = *config};
     broker->state_dir = -1;
+    open_worker(broker);
     TAILQ_INIT(&broker->vbds);
     TAILQ_INIT(&broker->ghosts);
     TAILQ_INIT(&broker->dirty);
@@ -241,6 +233,8 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
         return explain(why, error, "can't watch XenStore: %s", strerror(-error));
     orphans_lock(broker);
     domains_scan(broker);
+    if (xenstore_lost(broker->xs))
+        return explain(why, -EPIPE, "xenstored ended while its nodes were read");
     domains_collect_files(broker);
     return 0;
 }
@@ -261,7 +255,13 @@ int broker_reload(struct broker *broker, char *why)
                        "run-dir, state-dir and control-socket can't change while "
                        "blkbackd runs; nothing was changed");
     }
+    /* The same path may name another version by now: that is for the next broker. */
+    bool other_worker = strcmp(config.worker, old->worker) != 0;
     broker->config = config;
+    if (other_worker) {
+        worker_binary_close(&broker->worker);
+        open_worker(broker);
+    }
     log_set_level(config.log_level);
     domain_share_grants(broker);
     log_info("configuration reloaded; it holds for disks from now on");
@@ -284,7 +284,7 @@ void broker_stop(struct broker *broker)
         return;
     broker->stopping = true;
     log_info("stopping");
-    ev_io_stop(broker->loop, &broker->xs_ready);
+    session_stop(broker);
     ev_timer_init(&broker->deadline, on_stop_timeout, STOP_SECONDS, 0.);
     ev_timer_start(broker->loop, &broker->deadline);
     domain_stop_workers(broker);
@@ -310,12 +310,13 @@ void broker_finish(struct broker *broker)
         vbd_destroy(vbd);
     orphans_forget(broker);
     if (broker->xs != NULL) {
-        ev_io_stop(broker->loop, &broker->xs_ready);
+        session_stop(broker);
         ev_prepare_stop(broker->loop, &broker->turn_end);
         ev_idle_stop(broker->loop, &broker->again);
         ev_timer_stop(broker->loop, &broker->deadline);
         ev_timer_stop(broker->loop, &broker->look);
     }
+    worker_binary_close(&broker->worker);
     image_table_destroy(broker->images);
     domain_info_close(broker->domain_info);
     xenstore_close(broker->xs);

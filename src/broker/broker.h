@@ -10,6 +10,7 @@
 #include "blkback/xenstore.h"
 #include "config.h"
 #include "image.h"
+#include "worker_process.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -32,10 +33,12 @@ struct broker {
     struct domain_info_source *domain_info; /* NULL where the hypervisor doesn't answer us */
     struct image_table *images;
     struct control_server *control;
+    struct worker_binary worker;
     uint32_t own_domid;
     int state_dir; /* descriptor */
     char boot_id[40];
     bool told_of_release;   /* xenstored says when a domain ends; else we look */
+    bool session_lost;      /* xenstored is gone, and waited for */
     bool stopping;          /* no new vbds; nothing is written to XenStore any more */
     struct vbd_list vbds;   /* those whose backend node exists */
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */
@@ -43,6 +46,7 @@ struct broker {
     struct domain_list domains;
     struct orphan_list orphans; /* see orphans.h */
     ev_io xs_ready;
+    ev_timer xs_retry; /* while the session is lost */
     ev_prepare turn_end;
     ev_idle again;
     ev_timer look;     /* at what nobody tells us of */

@@ -21,7 +21,8 @@ struct domain {
     TAILQ_ENTRY(domain) entry;
     struct broker *broker;
     uint32_t domid;
-    bool retired; /* has no vbds any more and waits for its worker's end */
+    bool outlived; /* another guest has its number */
+    bool retired;  /* has no vbds any more and waits for its worker's end */
     bool ready;
     bool was_introduced; /* to xenstored; asked only where the hypervisor does not answer us */
     bool losing_worker;  /* its vbds are being told of the worker's end */
@@ -70,7 +71,7 @@ int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
     struct domain *domain;
     TAILQ_FOREACH(domain, &broker->domains, entry)
     {
-        if (domain->domid == domid && !domain->retired) {
+        if (domain->domid == domid && !domain->retired && !domain->outlived) {
             *out = domain;
             return 0;
         }
@@ -279,7 +280,7 @@ int domain_need_worker(struct domain *domain)
         return -EINPROGRESS;
     const struct config *config = &domain->broker->config;
     struct worker_process_options options = {
-        .binary = config->worker,
+        .binary = &domain->broker->worker,
         .domid = domain->domid,
         .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
         .buffer_size = config->worker_buffer_size,
@@ -414,4 +415,24 @@ bool domain_is_dead(struct domain *domain)
     bool lost = domain->was_introduced && !introduced;
     domain->was_introduced |= introduced;
     return lost;
+}
+
+bool domain_ended(const struct domain *domain)
+{
+    struct domain_info info;
+    int error = domain_info_get(domain->broker->domain_info, domain->domid, &info);
+    if (error == -ESRCH)
+        return true;
+    return error == 0 &&
+           (info.dying || (domain->uuid[0] != '\0' && strcmp(info.uuid, domain->uuid) != 0));
+}
+
+void domain_look_anew(struct broker *broker)
+{
+    struct domain *domain;
+    TAILQ_FOREACH(domain, &broker->domains, entry)
+    {
+        domain->was_introduced = false;
+        domain->outlived |= domain_ended(domain);
+    }
 }

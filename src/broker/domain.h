@@ -45,6 +45,14 @@ const char *domain_last_death(const struct domain *domain);
 /* Somebody asks anew: workers that died in vain are forgotten. */
 void domain_forgive(struct domain *domain);
 
+/* By the hypervisor's word alone: the domain is gone, or being torn down, or the number is another
+ * guest's by now. False where it does not answer us. */
+bool domain_ended(const struct domain *domain);
+
+/* XenStore was away: what is known of domains by it is forgotten, and the disks of a number that
+ * is another guest's by now are kept apart from the new ones. */
+void domain_look_anew(struct broker *broker);
+
 /* In a clean stop: asks the workers to finish what they have started, and to leave. */
 void domain_stop_workers(struct broker *broker);
 bool domain_any_worker(const struct broker *broker);

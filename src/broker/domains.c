@@ -209,5 +209,6 @@ static void collect(struct broker *broker, const struct state_file *file)
 
 void domains_collect_files(struct broker *broker)
 {
-    state_dir_for_each(broker, collect);
+    if (!xenstore_lost(broker->xs)) /* what can't be seen is not gone */
+        state_dir_for_each(broker, collect);
 }

@@ -2,6 +2,7 @@
 /* blkbackd, the broker: command line, lock file, signals. */
 #include "blkback/paths.h"
 #include "broker.h"
+#include "check_upgrade.h"
 #include "notify.h"
 
 #include <errno.h>
@@ -19,26 +20,30 @@ struct options {
     const char *config_path;
     bool foreground;
     bool check_config;
+    bool check_upgrade;
 };
 
 static const char usage[] =
     "usage: blkbackd [--foreground] [--config FILE]\n"
-    "       blkbackd --check-config [--config FILE]\n"
+    "       blkbackd --check-config | --check-upgrade [--config FILE]\n"
     "\n"
     "  -f, --foreground    run from a terminal: log lines without the journal's priorities\n"
     "  -c, --config FILE   configuration (default " BLKBACKD_CONFIG_FILE ")\n"
     "      --check-config  say whether the configuration is right, and leave\n"
+    "      --check-upgrade say whether the disks that a daemon serves could be taken up, and "
+    "leave\n"
     "      --version       show the version\n"
     "  -h, --help          show this\n";
 
 /* Returns -1 to go on, or the exit status. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
-    enum { OPTION_CHECK = 256, OPTION_VERSION };
+    enum { OPTION_CHECK = 256, OPTION_UPGRADE, OPTION_VERSION };
     static const struct option long_options[] = {
         {"foreground", no_argument, NULL, 'f'},
         {"config", required_argument, NULL, 'c'},
         {"check-config", no_argument, NULL, OPTION_CHECK},
+        {"check-upgrade", no_argument, NULL, OPTION_UPGRADE},
         {"version", no_argument, NULL, OPTION_VERSION},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -54,6 +59,9 @@ static int parse_options(int argc, char **argv, struct options *options)
             break;
         case OPTION_CHECK:
             options->check_config = true;
+            break;
+        case OPTION_UPGRADE:
+            options->check_upgrade = true;
             break;
         case OPTION_VERSION:
             puts("blkbackd " BLKBACKD_VERSION);
@@ -170,6 +178,25 @@ static int check_config(const struct options *options, const struct config *conf
     return EXIT_SUCCESS;
 }
 
+static int check_disks(const struct config *config)
+{
+    struct check_upgrade found;
+
+    int error = check_upgrade(config->state_dir, stderr, &found);
+    if (error != 0) {
+        fprintf(stderr, "%s: %s\n", config->state_dir, strerror(-error));
+        return EXIT_FAILURE;
+    }
+    if (found.wrong > 0) {
+        fprintf(stderr, "%u of %u connected disks could not be taken up: do not restart blkbackd\n",
+                found.wrong, found.disks);
+        return EXIT_FAILURE;
+    }
+    printf("blkbackd " BLKBACKD_VERSION " can take up all of the %u connected disks in %s\n",
+           found.disks, config->state_dir);
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.config_path = BLKBACKD_CONFIG_FILE};
@@ -189,6 +216,8 @@ int main(int argc, char **argv)
     }
     if (options.check_config)
         return check_config(&options, &config);
+    if (options.check_upgrade)
+        return check_disks(&config);
     log_set_level(config.log_level);
     umask(077);
     if (lock_run_dir(&config) < 0)

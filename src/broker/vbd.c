@@ -74,7 +74,7 @@ static void frontend_watch(const struct vbd *vbd, char path[VBD_FRONTEND_MAX + 8
     snprintf(token, VBD_PATH_MAX, "%s", vbd->path);
 }
 
-static int watch_frontend(struct vbd *vbd)
+int vbd_watch_frontend(struct vbd *vbd)
 {
     char path[VBD_FRONTEND_MAX + 8];
     char token[VBD_PATH_MAX];
@@ -91,12 +91,12 @@ void vbd_unwatch_frontend(struct vbd *vbd)
 }
 
 /* Where a vbd that a former broker, or the kernel's backend, has already worked on is taken up. */
-static void take_up(struct vbd *vbd, uint32_t backend_state)
+static int take_up(struct vbd *vbd, uint32_t backend_state)
 {
+    vbd->shown = backend_state > XENBUS_INITIALISING;
     switch (backend_state) {
     case XENBUS_CONNECTED:
-        vbd_take_over(vbd);
-        break;
+        return vbd_take_over(vbd);
     case XENBUS_CLOSING:
         vbd->phase = VBD_CLOSING;
         break;
@@ -108,6 +108,7 @@ static void take_up(struct vbd *vbd, uint32_t backend_state)
         vbd_begin(vbd);
         break;
     }
+    return 0;
 }
 
 static int create(struct broker *broker, const struct vbd_address *address, const char *path,
@@ -133,7 +134,7 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
     if (error == 0)
         error = domain_get(broker, address->domid, &domain);
     if (error == 0)
-        error = watch_frontend(vbd);
+        error = vbd_watch_frontend(vbd);
     if (error != 0) {
         free(vbd);
         return error;
@@ -157,10 +158,16 @@ int vbd_discover(struct broker *broker, const struct vbd_address *address, struc
     int error = create(broker, address, path, &vbd);
     if (error != 0)
         return error;
-    (void)xenstore_read_u32(broker->xs, path, "state", UINT32_MAX, &state);
-    vbd_make_offer(vbd);
-    vbd_log(vbd, LOG_LEVEL_INFO, "found, target %s", vbd->toolstack.target);
-    take_up(vbd, state);
+    error = xenstore_read_u32(broker->xs, path, "state", UINT32_MAX, &state);
+    if (error != -EPIPE) {
+        vbd_make_offer(vbd);
+        vbd_log(vbd, LOG_LEVEL_INFO, "found, target %s", vbd->toolstack.target);
+        error = take_up(vbd, state);
+    }
+    if (error != 0) {
+        vbd_destroy(vbd);
+        return error;
+    }
     vbd_mark_dirty(vbd);
     *out = vbd;
     return 0;

@@ -108,6 +108,11 @@ struct vbd {
     bool may_connect;
     bool check_domain; /* the hypervisor is to be asked whether the domain lives */
     bool domain_dead;
+    bool shown;               /* a state of ours is in the backend directory */
+    bool look_anew;           /* XenStore was away since it was looked at */
+    bool forgotten;           /* XenStore has lost its nodes; its guest goes on using it */
+    bool unpublished;         /* something is to be written that could not be */
+    bool unpublished_params;  /* and `params` */
     bool error_shown;         /* error nodes are there */
     bool taking_up;           /* its rings are, after a death: the frontend is not to notice */
     bool unfenced;            /* a worker died with the image open: its I/O may not be over */
@@ -158,6 +163,8 @@ void vbd_mark_dirty(struct vbd *vbd);
  * that the others get their turn. */
 void vbd_frontend_changed(struct vbd *vbd);
 
+/* Returns 0 or -errno. */
+int vbd_watch_frontend(struct vbd *vbd);
 void vbd_unwatch_frontend(struct vbd *vbd);
 
 /* Only when the worker knows nothing of it any more. */
@@ -270,6 +277,9 @@ void vbd_connect(struct vbd *vbd);
  * old are being disconnected. */
 bool vbd_check_rings(struct vbd *vbd);
 
+/* All its rings are served: shows that to the frontend. */
+void vbd_show_connected(struct vbd *vbd);
+
 /* ---- vbd_close.c ---- */
 
 /* Disconnects, lets go of the store unless the disk stays online, and shows state 6; sooner when
@@ -286,8 +296,8 @@ bool vbd_let_go(struct vbd *vbd);
 /* Goes on with closing after something has ended. */
 void vbd_close_continue(struct vbd *vbd);
 
-/* ---- vbd_publish.c: 0, -ENOENT when the backend node is gone, -ECANCELED when the toolstack wants
- * it closed, or -errno ---- */
+/* ---- vbd_publish.c: 0, -ENOENT when the backend node is gone or another one is in its place,
+ * -ECANCELED when the toolstack wants it closed, -EPIPE when xenstored is away, or -errno ---- */
 
 /* All that is known, and state 2. */
 int vbd_publish_init_wait(struct vbd *vbd);
@@ -297,6 +307,8 @@ int vbd_publish_connected(struct vbd *vbd);
  * looks. With `params`, where it was not the toolstack that changed it. */
 int vbd_publish_medium(struct vbd *vbd, bool params);
 int vbd_publish_state(struct vbd *vbd, enum xenbus_state state);
+/* What could not be written while xenstored was away, as it is by now. */
+int vbd_publish_again(struct vbd *vbd);
 void vbd_publish_error(struct vbd *vbd, int error, const char *reason);
 void vbd_remove_error(struct vbd *vbd);
 
@@ -326,8 +338,12 @@ void vbd_recover(struct vbd *vbd, const char *how);
 void vbd_recovered(struct vbd *vbd);
 
 /* A disk that XenStore shows as connected, which another broker served: goes on with it if
- * everything is as the connection file says. */
-void vbd_take_over(struct vbd *vbd);
+ * everything is as the connection file says. Returns 0, or -EPIPE when XenStore did not say. */
+int vbd_take_over(struct vbd *vbd);
+
+/* Whether the frontend still shows the rings that a connection file has. Returns 0, -ESTALE when it
+ * doesn't, -EPIPE when XenStore does not say. */
+int vbd_same_rings(struct vbd *vbd, const struct connection_file *file);
 
 /*
  * Before the image is let go of: returns false when no I/O of a dead worker can reach it any more.
@@ -337,6 +353,22 @@ bool vbd_wait_for_fence(struct vbd *vbd);
 
 /* How many requests its rings have had answers to, as the slab says; a measure of progress. */
 uint64_t vbd_answered(const struct vbd *vbd);
+
+/* ---- vbd_anew.c: after xenstored was away ---- */
+
+/* How a look at the nodes ends. */
+enum vbd_look { VBD_LOOK_SAME, VBD_LOOK_LATER, VBD_LOOK_OTHER };
+
+/* Whether the nodes that are there, with that state in the backend directory, are still those of
+ * this disk; what could not be written meanwhile is, if they are. */
+enum vbd_look vbd_look_anew(struct vbd *vbd, uint32_t backend_state, uint32_t frontend_state);
+
+/* The same where there are none: VBD_LOOK_OTHER says that they were removed, VBD_LOOK_SAME that
+ * XenStore has lost them and the disk is to be served on. */
+enum vbd_look vbd_look_for_nodes(struct vbd *vbd);
+
+/* Its domain has ended while XenStore could not say so. */
+bool vbd_ended_unseen(const struct vbd *vbd);
 
 /* ---- vbd_status.c ---- */
 

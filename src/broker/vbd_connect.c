@@ -22,6 +22,8 @@ static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct nego
 
     int error = frontend_nodes_read(vbd->broker->xs, vbd->frontend, vbd->offer.max_queues, &text,
                                     &state, &nodes);
+    if (error == -EPIPE)
+        return -EAGAIN; /* they are looked at when xenstored is back */
     if (error != 0) {
         snprintf(why, NEGOTIATE_WHY_MAX, "can't read the frontend's nodes: %s", strerror(-error));
         return error;
@@ -173,11 +175,18 @@ static void connected(struct vbd *vbd)
         vbd_recovered(vbd);
         return;
     }
+    vbd_show_connected(vbd);
+}
+
+void vbd_show_connected(struct vbd *vbd)
+{
     vbd->rings = RINGS_CONNECTED;
     vbd->taking_up = false;
     vbd_status_save(vbd);  /* before the frontend sends anything that a successor has to answer */
     vbd_remove_error(vbd); /* what was wrong before is mended */
     int error = vbd_publish_connected(vbd);
+    if (error == -EPIPE)
+        return; /* it is shown when xenstored is back */
     if (error == -ENOENT || error == -ECANCELED) {
         vbd_mark_dirty(vbd); /* the toolstack was faster; evaluation sees what it did */
         return;

@@ -197,20 +197,36 @@ static bool busy(const struct vbd *vbd)
     return vbd->closing || vbd->rings == RINGS_CONNECTING || vbd->rings == RINGS_DISCONNECTING;
 }
 
+/* Returns false when the nodes are not this disk's any more, or that can't be told now. */
+static bool still_the_same(struct vbd *vbd, const struct view *view)
+{
+    bool made_anew = view->backend_state == XENBUS_INITIALISING && vbd->phase != VBD_NEW;
+    enum vbd_look look = VBD_LOOK_SAME;
+    if (made_anew) /* we never show state 1 */
+        look = VBD_LOOK_OTHER;
+    else if (vbd->look_anew || vbd->forgotten)
+        look = vbd_look_anew(vbd, view->backend_state, view->frontend_state);
+    if (look == VBD_LOOK_OTHER)
+        replace(vbd);
+    return look == VBD_LOOK_SAME;
+}
+
 static bool step(struct vbd *vbd)
 {
     struct view view;
-    if (read_view(vbd, &view) != 0)
-        return false;
-    bool made_anew = view.backend_state == XENBUS_INITIALISING && vbd->phase != VBD_NEW;
-    if (!view.exists) {
+    if (vbd_ended_unseen(vbd)) {
         become_ghost(vbd);
         return false;
     }
-    if (made_anew) { /* we never show state 1 */
-        replace(vbd);
+    if (read_view(vbd, &view) != 0)
+        return false;
+    if (!view.exists) {
+        if (vbd_look_for_nodes(vbd) == VBD_LOOK_OTHER)
+            become_ghost(vbd);
         return false;
     }
+    if (!still_the_same(vbd, &view))
+        return false;
     vbd->online = view.online && !vbd->hook.leave;
     vbd->frontend_there = view.frontend_state != XENBUS_UNKNOWN;
     vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;

@@ -57,6 +57,8 @@ int vbd_read_toolstack(struct vbd *vbd)
         read_text(vbd, "discard-enable", text, sizeof(text)) != 0 || strcmp(text, "0") != 0;
     char script[XENSTORE_VALUE_MAX + 1];
     toolstack.has_script = read_text(vbd, "script", script, sizeof(script)) == 0 && script[0] != 0;
+    if (xenstore_lost(vbd->broker->xs))
+        return -EPIPE; /* nodes that could not be read are not missing */
     vbd->toolstack = toolstack;
     return 0;
 }
@@ -355,7 +357,7 @@ void vbd_open_start(struct vbd *vbd)
     ev_timer_init(&vbd->retry, on_retry, BUSY_RETRY_SECONDS, 0.);
     vbd->retry.data = vbd;
     int error = vbd_read_toolstack(vbd);
-    if (error != 0) {
+    if (error != 0 && error != -EPIPE) { /* without xenstored, what was read before holds */
         open_failed_with(vbd, "can't read params", error);
         return;
     }

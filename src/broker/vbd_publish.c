@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Writing to XenStore. Every change of the backend directory is a transaction that looks first
- * whether the toolstack has removed the directory (a write would make it anew) or asked for it to
- * be closed.
+ * whether the toolstack has removed the directory (a write would make it anew), made another in its
+ * place, or asked for it to be closed. What can't be written because xenstored is away is written
+ * when it is back, as it is by then.
  */
 #include "vbd.h"
 
@@ -22,18 +23,19 @@ struct publication {
     bool params;
 };
 
-static int check_directory(struct xenstore *xs, const struct publication *publication)
+static int check_directory(struct xenstore *xs, const struct vbd *vbd, enum xenbus_state state)
 {
-    const char *path = publication->vbd->path;
     char frontend[VBD_FRONTEND_MAX];
-    uint32_t now = 0;
+    uint32_t now = XENBUS_UNKNOWN;
 
-    int error = xenstore_read_at(xs, path, "frontend", frontend, sizeof(frontend));
+    int error = xenstore_read_at(xs, vbd->path, "frontend", frontend, sizeof(frontend));
     if (error != 0)
         return error;
-    bool closing =
-        xenstore_read_u32(xs, path, "state", UINT32_MAX, &now) == 0 && now == XENBUS_CLOSING;
-    return closing && publication->state < XENBUS_CLOSING ? -ECANCELED : 0;
+    if (xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &now) == -EPIPE)
+        return -EPIPE;
+    if (now == XENBUS_INITIALISING && vbd->shown) /* which we never show: it is another disk's */
+        return -ENOENT;
+    return now == XENBUS_CLOSING && state < XENBUS_CLOSING ? -ECANCELED : 0;
 }
 
 static int write_nodes(struct xenstore *xs, const struct vbd *vbd, enum published nodes)
@@ -55,7 +57,7 @@ static int write_nodes(struct xenstore *xs, const struct vbd *vbd, enum publishe
 static int publish_in_transaction(struct xenstore *xs, void *context)
 {
     const struct publication *publication = context;
-    int error = check_directory(xs, publication);
+    int error = check_directory(xs, publication->vbd, publication->state);
     if (error == 0 && publication->nodes != NO_NODES)
         error = write_nodes(xs, publication->vbd, publication->nodes);
     if (error == 0 && publication->params)
@@ -75,7 +77,12 @@ static int publish(const struct publication *publication)
     if (vbd->broker->stopping && publication->state < XENBUS_CLOSING)
         return -ECANCELED; /* what connected frontends see is left to the successor */
     int error = xenstore_transaction(vbd->broker->xs, publish_in_transaction, &copy);
-    if (error != 0 && error != -ENOENT && error != -ECANCELED) {
+    if (error == 0 && publication->state != XENBUS_UNKNOWN)
+        vbd->shown = true;
+    if (error == -EPIPE) {
+        vbd->unpublished = true;
+        vbd->unpublished_params |= publication->params;
+    } else if (error != 0 && error != -ENOENT && error != -ECANCELED) {
         vbd_log(vbd, LOG_LEVEL_ERROR, "can't write state %s to XenStore: %s",
                 xenbus_state_name(publication->state), strerror(-error));
     }
@@ -102,6 +109,38 @@ int vbd_publish_medium(struct vbd *vbd, bool params)
 int vbd_publish_state(struct vbd *vbd, enum xenbus_state state)
 {
     return publish(&(struct publication){vbd, state, NO_NODES, false});
+}
+
+static int publish_phase(struct vbd *vbd, bool params)
+{
+    switch (vbd->phase) {
+    case VBD_NEW:
+        return 0;
+    case VBD_INIT_WAIT:
+        return publish(&(struct publication){vbd, XENBUS_INIT_WAIT, ALL_NODES, params});
+    case VBD_CONNECTED:
+        return publish(&(struct publication){vbd, XENBUS_CONNECTED, ALL_NODES, params});
+    case VBD_CLOSING:
+        if (vbd->reason[0] != '\0')
+            vbd_publish_error(vbd, -EIO, vbd->reason);
+        break;
+    case VBD_CLOSED:
+    case VBD_PHASES:
+        break;
+    }
+    return vbd_publish_state(vbd, vbd_phase_state(vbd->phase));
+}
+
+int vbd_publish_again(struct vbd *vbd)
+{
+    if (!vbd->unpublished)
+        return 0;
+    int error = publish_phase(vbd, vbd->unpublished_params);
+    if (error != -EPIPE) {
+        vbd->unpublished = false;
+        vbd->unpublished_params = false;
+    }
+    return error;
 }
 
 /* ---- errors, where XenBus drivers report them: below `error` in each side's domain ---- */
@@ -139,17 +178,28 @@ static int report_in_transaction(struct xenstore *xs, void *context)
     return xenstore_printf_at(xs, path, "error", "%d %s", report->error, report->reason);
 }
 
+static int report_own_in_transaction(struct xenstore *xs, void *context)
+{
+    const struct error_report *report = context;
+    char path[ERROR_PATH_MAX];
+
+    int error = check_directory(xs, report->vbd, XENBUS_CLOSING);
+    if (error != 0)
+        return error; /* another disk's trouble is not ours */
+    snprintf(path, sizeof(path), "error/%s", report->vbd->path);
+    return xenstore_printf_at(xs, path, "error", "%d %s", report->error, report->reason);
+}
+
 void vbd_publish_error(struct vbd *vbd, int error, const char *reason)
 {
     struct xenstore *xs = vbd->broker->xs;
     struct error_report report = {.vbd = vbd, .error = error, .reason = reason};
-    char path[ERROR_PATH_MAX];
 
     if (vbd->gone)
         return;
     vbd->error_shown = true;
-    snprintf(path, sizeof(path), "error/%s", vbd->path);
-    (void)xenstore_printf_at(xs, path, "error", "%d %s", error, reason);
+    if (xenstore_transaction(xs, report_own_in_transaction, &report) == -ENOENT)
+        return;
     /* From a driver domain the frontend's is out of reach: worth an attempt, no more. */
     (void)xenstore_transaction(xs, report_in_transaction, &report);
 }

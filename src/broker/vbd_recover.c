@@ -153,8 +153,7 @@ static const char *stranger(struct vbd *vbd, const struct connection_file *file)
     return NULL;
 }
 
-/* Whether the frontend still shows the rings that were connected. */
-static bool same_rings(struct vbd *vbd, const struct connection_file *file)
+int vbd_same_rings(struct vbd *vbd, const struct connection_file *file)
 {
     struct frontend_text text;
     struct frontend_nodes nodes;
@@ -167,12 +166,15 @@ static bool same_rings(struct vbd *vbd, const struct connection_file *file)
         offer.max_queues = file->queue_count;
     if (offer.max_ring_page_order < file->ring_order)
         offer.max_ring_page_order = file->ring_order;
-    return frontend_nodes_read(vbd->broker->xs, vbd->frontend, offer.max_queues, &text, &state,
-                               &nodes) == 0 &&
-           state == XENBUS_CONNECTED && negotiate(&nodes, &offer, why, &now) == 0 &&
-           (uint32_t)now.abi == file->abi && now.ring_order == file->ring_order &&
-           now.queue_count == file->queue_count &&
-           memcmp(now.queues, file->queues, sizeof(now.queues)) == 0;
+    int error = frontend_nodes_read(vbd->broker->xs, vbd->frontend, offer.max_queues, &text, &state,
+                                    &nodes);
+    if (error == -EPIPE)
+        return error;
+    bool same = error == 0 && state == XENBUS_CONNECTED &&
+                negotiate(&nodes, &offer, why, &now) == 0 && (uint32_t)now.abi == file->abi &&
+                now.ring_order == file->ring_order && now.queue_count == file->queue_count &&
+                memcmp(now.queues, file->queues, sizeof(now.queues)) == 0;
+    return same ? 0 : -ESTALE;
 }
 
 static void begin_anew(struct vbd *vbd, const char *why)
@@ -193,7 +195,7 @@ static void no_files(struct vbd *vbd, int error)
     vbd_fail(vbd, -EIO, reason);
 }
 
-void vbd_take_over(struct vbd *vbd)
+int vbd_take_over(struct vbd *vbd)
 {
     struct connection_file file = {0};
     uint32_t frontend = XENBUS_UNKNOWN;
@@ -204,23 +206,31 @@ void vbd_take_over(struct vbd *vbd)
     if (online == 0) {
         vbd->phase = VBD_CLOSING;
         (void)vbd_publish_state(vbd, XENBUS_CLOSING); /* nothing else tells the frontend */
-        return;
+        return 0;
     }
     (void)xenstore_read_u32(vbd->broker->xs, vbd->frontend, "state", UINT32_MAX, &frontend);
+    (void)domain_uuid(vbd->domain);
+    if (xenstore_lost(vbd->broker->xs))
+        return -EPIPE;
     int error = read_connection(vbd, &file);
     vbd_slab_name(vbd, name);
     if (error == 0 && faccessat(vbd->broker->state_dir, name, F_OK, 0) != 0)
         error = -ENOENT;
     if (error != 0 && frontend == XENBUS_CONNECTED) {
         no_files(vbd, error);
-        return;
+        return 0;
     }
     const char *why = error != 0 ? "the frontend is not connected" : stranger(vbd, &file);
-    if (why == NULL && !same_rings(vbd, &file))
-        why = "the frontend shows others";
+    if (why == NULL) {
+        error = vbd_same_rings(vbd, &file);
+        if (error == -EPIPE)
+            return error;
+        if (error != 0)
+            why = "the frontend shows others";
+    }
     if (why != NULL) {
         begin_anew(vbd, why);
-        return;
+        return 0;
     }
     take_negotiated(vbd, &file);
     vbd->phase = VBD_CONNECTED;
@@ -231,4 +241,5 @@ void vbd_take_over(struct vbd *vbd)
     vbd->expected_device = file.image_device;
     vbd->expected_inode = file.image_inode;
     vbd_open_start(vbd);
+    return 0;
 }

@@ -74,7 +74,10 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     copy_text(file->class_name, sizeof(file->class_name), vbd_class_name(vbd->address.class));
     copy_text(file->vdev, sizeof(file->vdev), vbd->toolstack.vdev);
     copy_text(file->target, sizeof(file->target), vbd->toolstack.target);
-    copy_text(file->reason, sizeof(file->reason), vbd->reason);
+    copy_text(file->reason, sizeof(file->reason),
+              vbd->forgotten ? "XenStore has lost its nodes: it is served until its domain ends"
+                             : vbd->reason);
+    file->forgotten = vbd->forgotten;
     file->removable = vbd->toolstack.cdrom;
     file->discard = vbd->store == STORE_OPEN && vbd->offer.discard;
     if (vbd->image != NULL)

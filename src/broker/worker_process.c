@@ -17,6 +17,7 @@
 #define LEAVE_SECONDS     5.0
 #define MESSAGES_PER_TURN 64U
 #define ARGUMENT_MAX      24U
+#define PROC_PATH_MAX     48U
 
 struct worker_process {
     struct ev_loop *loop;
@@ -141,8 +142,18 @@ static int prepare_signals(posix_spawnattr_t *attributes)
     return error;
 }
 
+/*
+ * The path leads through our own descriptor, so that the worker is not given one, and the
+ * interpreter of a script finds the script. Only we and root may follow it.
+ */
+static void binary_path(const struct worker_binary *binary, char path[PROC_PATH_MAX])
+{
+    snprintf(path, PROC_PATH_MAX, "/proc/%ld/fd/%d", (long)getpid(), binary->fd);
+}
+
 static int spawn(const struct worker_process_options *options, int socket, pid_t *pid)
 {
+    char path[PROC_PATH_MAX];
     char domid[ARGUMENT_MAX];
     char uid[ARGUMENT_MAX];
     char buffer_size[ARGUMENT_MAX];
@@ -165,6 +176,7 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
                                "--log-level",
                                level_name(options->log_level),
                                NULL};
+    binary_path(options->binary, path);
     char *writable[sizeof(arguments) / sizeof(arguments[0])]; /* as posix_spawn() wants it */
     memcpy(writable, arguments, sizeof(arguments));
 
@@ -182,15 +194,31 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
     if (error == 0)
         error = prepare_signals(&attributes);
     if (error == 0)
-        error = posix_spawn(pid, options->binary, &actions, &attributes, writable, environ);
+        error = posix_spawn(pid, path, &actions, &attributes, writable, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return -error;
 }
 
+int worker_binary_open(const char *path, struct worker_binary *out)
+{
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    *out = (struct worker_binary){.fd = fd, .error = fd < 0 ? -errno : 0};
+    return out->error;
+}
+
+void worker_binary_close(struct worker_binary *binary)
+{
+    if (binary->fd >= 0)
+        close(binary->fd);
+    *binary = (struct worker_binary){.fd = -1, .error = -ENOENT};
+}
+
 int worker_process_start(struct ev_loop *loop, const struct worker_process_options *options,
                          const struct worker_process_owner *owner, struct worker_process **out)
 {
+    if (options->binary->fd < 0)
+        return options->binary->error;
     struct worker_process *worker = calloc(1, sizeof(*worker));
     if (worker == NULL)
         return -ENOMEM;

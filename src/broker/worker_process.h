@@ -11,8 +11,20 @@
 
 struct worker_process;
 
+/* The program of all workers of this broker: the very file that its path named once, which stays
+ * the same when an upgrade puts another in its place. */
+struct worker_binary {
+    int fd;    /* -1: it could not be opened */
+    int error; /* why, -errno */
+};
+
+/* Opens it; a failure is kept for those who want a worker started. Returns 0 or -errno. */
+int worker_binary_open(const char *path, struct worker_binary *out);
+/* Accepts one that was not opened. */
+void worker_binary_close(struct worker_binary *binary);
+
 struct worker_process_options {
-    const char *binary;
+    const struct worker_binary *binary;
     uint32_t domid;
     uint32_t uid; /* and gid */
     uint64_t buffer_size;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 struct arguments {
     uint32_t domid;
@@ -76,6 +77,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     log_set_level(arguments.level);
+    /* Started through a descriptor, it has that one's number for a name. */
+    (void)prctl(PR_SET_NAME, "blkbackd-worker");
     /* A broker that is gone is noticed at the socket; the service's signals to the whole group are
      * the broker's to handle. */
     (void)signal(SIGPIPE, SIG_IGN);

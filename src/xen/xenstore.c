@@ -14,8 +14,10 @@
 #define TRANSACTION_TRIES 100U
 
 struct xenstore {
-    struct xs_handle *handle;
+    struct xs_handle *handle;     /* NULL: lost, and not open again */
     xs_transaction_t transaction; /* of the body that is running, else XBT_NULL */
+    unsigned long flags;          /* how it is opened */
+    bool lost; /* nothing is asked any more: half a session would give half an answer */
 };
 
 /*
@@ -23,11 +25,33 @@ struct xenstore {
  * it gives for a request that was under way when xenstored ended, which must not look like an
  * answer; xenstored's own is for malformed paths, which we don't make.
  */
-static int last_error(void)
+static int last_error(struct xenstore *xs)
 {
-    if (errno == EINVAL || errno == EBADF)
+    switch (errno) {
+    case EINVAL:
+    case EBADF:
+    case EPIPE:
+    case ECONNRESET:
+    case ENOTCONN:
+        xs->lost = true;
         return -EPIPE;
-    return errno > 0 ? -errno : -EIO;
+    default:
+        return errno > 0 ? -errno : -EIO;
+    }
+}
+
+/*
+ * The socket first. A session that had it is opened again over it and nothing else: the kernel's
+ * device, which libxenstore would turn to, lets a request wait for as long as there is no
+ * xenstored.
+ */
+static int open_handle(struct xenstore *xs)
+{
+    errno = 0;
+    xs->handle = xs_open(xs->flags);
+    if (xs->handle == NULL)
+        return errno > 0 ? -errno : -EIO;
+    return 0;
 }
 
 int xenstore_open(struct xenstore **out)
@@ -35,23 +59,43 @@ int xenstore_open(struct xenstore **out)
     struct xenstore *xs = calloc(1, sizeof(*xs));
     if (xs == NULL)
         return -ENOMEM;
-    errno = 0;
-    xs->handle = xs_open(0);
-    if (xs->handle == NULL) {
-        int error = last_error();
+    xs->transaction = XBT_NULL;
+    xs->flags = XS_OPEN_SOCKETONLY;
+    int error = open_handle(xs);
+    if (error != 0) {
+        xs->flags = 0;
+        error = open_handle(xs);
+    }
+    if (error != 0) {
         free(xs);
         return error;
     }
-    xs->transaction = XBT_NULL;
     *out = xs;
     return 0;
+}
+
+int xenstore_reopen(struct xenstore *xs)
+{
+    if (xs->handle != NULL)
+        xs_close(xs->handle);
+    xs->lost = true;
+    int error = open_handle(xs);
+    if (error == 0)
+        xs->lost = false;
+    return error;
+}
+
+bool xenstore_lost(const struct xenstore *xs)
+{
+    return xs->lost;
 }
 
 void xenstore_close(struct xenstore *xs)
 {
     if (xs == NULL)
         return;
-    xs_close(xs->handle);
+    if (xs->handle != NULL)
+        xs_close(xs->handle);
     free(xs);
 }
 
@@ -62,10 +106,12 @@ int xenstore_fd(const struct xenstore *xs)
 
 int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)
 {
+    if (xs->lost)
+        return -EPIPE;
     unsigned length = 0;
     char *data = xs_read(xs->handle, xs->transaction, path, &length);
     if (data == NULL)
-        return last_error();
+        return last_error(xs);
     int error = 0;
     if (memchr(data, '\0', length) != NULL) {
         error = -EILSEQ;
@@ -106,12 +152,12 @@ int xenstore_read_u32(struct xenstore *xs, const char *dir, const char *node, ui
 int xenstore_write_at(struct xenstore *xs, const char *dir, const char *node, const char *value)
 {
     char path[XENSTORE_PATH_MAX];
-    int error = join(dir, node, path);
+    int error = xs->lost ? -EPIPE : join(dir, node, path);
     if (error != 0)
         return error;
     return xs_write(xs->handle, xs->transaction, path, value, (unsigned)strlen(value))
                ? 0
-               : last_error();
+               : last_error(xs);
 }
 
 int xenstore_printf_at(struct xenstore *xs, const char *dir, const char *node, const char *format,
@@ -130,21 +176,23 @@ int xenstore_printf_at(struct xenstore *xs, const char *dir, const char *node, c
 int xenstore_remove_at(struct xenstore *xs, const char *dir, const char *node)
 {
     char path[XENSTORE_PATH_MAX];
-    int error = join(dir, node, path);
+    int error = xs->lost ? -EPIPE : join(dir, node, path);
     if (error != 0)
         return error;
     if (xs_rm(xs->handle, xs->transaction, path))
         return 0;
-    error = last_error();
+    error = last_error(xs);
     return error == -ENOENT ? 0 : error;
 }
 
 int xenstore_list(struct xenstore *xs, const char *path, char ***names, unsigned *count)
 {
+    if (xs->lost)
+        return -EPIPE;
     unsigned found = 0;
     char **list = xs_directory(xs->handle, xs->transaction, path, &found);
     if (list == NULL)
-        return last_error();
+        return last_error(xs);
     *names = list;
     *count = found;
     return 0;
@@ -154,12 +202,16 @@ int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, v
                          void *context)
 {
     for (unsigned i = 0; i < TRANSACTION_TRIES; i++) {
+        if (xs->lost)
+            return -EPIPE;
         xs->transaction = xs_transaction_start(xs->handle);
         if (xs->transaction == XBT_NULL)
-            return last_error();
+            return last_error(xs);
         int error = body(xs, context);
         xs_transaction_t transaction = xs->transaction;
         xs->transaction = XBT_NULL;
+        if (xs->lost)
+            return -EPIPE;
         if (error != 0) {
             xs_transaction_end(xs->handle, transaction, true);
             return error;
@@ -167,40 +219,48 @@ int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, v
         if (xs_transaction_end(xs->handle, transaction, false))
             return 0;
         if (errno != EAGAIN)
-            return last_error();
+            return last_error(xs);
     }
     return -EAGAIN;
 }
 
 int xenstore_domain_introduced(struct xenstore *xs, uint32_t domid, bool *out)
 {
+    if (xs->lost)
+        return -EPIPE;
     errno = 0;
     bool introduced = xs_is_domain_introduced(xs->handle, domid);
     /* "No" and a failure look the same but for errno. */
     if (!introduced && errno != 0)
-        return last_error();
+        return last_error(xs);
     *out = introduced;
     return 0;
 }
 
 int xenstore_watch(struct xenstore *xs, const char *path, const char *token)
 {
-    return xs_watch(xs->handle, path, token) ? 0 : last_error();
+    if (xs->lost)
+        return -EPIPE;
+    return xs_watch(xs->handle, path, token) ? 0 : last_error(xs);
 }
 
 int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token)
 {
-    return xs_unwatch(xs->handle, path, token) ? 0 : last_error();
+    if (xs->lost)
+        return -EPIPE;
+    return xs_unwatch(xs->handle, path, token) ? 0 : last_error(xs);
 }
 
 bool xenstore_alive(struct xenstore *xs)
 {
     unsigned length;
+    if (xs->lost)
+        return false;
     char *value = xs_read(xs->handle, XBT_NULL, "domid", &length);
-    const bool alive = value != NULL || errno == ENOENT || errno == EACCES;
+    xs->lost = value == NULL && errno != ENOENT && errno != EACCES;
 
     free(value);
-    return alive;
+    return !xs->lost;
 }
 
 static int copy_text(const char *text, char *out, unsigned size)
@@ -216,10 +276,16 @@ int xenstore_next_event(struct xenstore *xs, char *path, unsigned path_size, cha
                         unsigned token_size)
 {
     for (;;) {
+        if (xs->lost)
+            return -EPIPE;
         errno = 0;
         char **event = xs_check_watch(xs->handle);
-        if (event == NULL)
-            return errno == EAGAIN ? -EAGAIN : -EPIPE;
+        if (event == NULL && errno == EAGAIN)
+            return -EAGAIN;
+        if (event == NULL) {
+            xs->lost = true;
+            return -EPIPE;
+        }
         /* A path too long to be one of ours: its event concerns nobody. */
         bool fits = copy_text(event[XS_WATCH_PATH], path, path_size) == 0 &&
                     copy_text(event[XS_WATCH_TOKEN], token, token_size) == 0;

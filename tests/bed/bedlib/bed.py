@@ -64,10 +64,12 @@ class Domain:
 
         xs.transaction(nodes)
         xs.introduce(domid, 1, 1)
+        bed.domains.append(self)
 
     def destroy(self):
         """The hypervisor's part: the domain is gone, or dying as long as its pages are mapped."""
         native.check(self.bed.lib.bed_domain_destroy(self.domid))
+        self.bed.domains.remove(self)
 
     def forget(self):
         """The toolstack's part."""
@@ -106,19 +108,47 @@ class Bed:
             f.truncate(4096)
         with open(f"{self.dir}/xsd_port", "w", encoding="ascii") as f:
             f.write("1")
-        self.xenstored = self.spawn([find_program(*XENSTORED), "-N"], "xenstored.log",
-                                    env={"LD_PRELOAD": f"{self.lib_dir}/libbed_xenstored.so"})
-        self.wait_for(self._xenstored_listens, "xenstored", self.xenstored)
-        self.xs.write("/tool/xenstored", "")
-        self.xs.write("/local/domain/0/domid", "0")
-        self.xs.write("/local/domain/0/name", "Domain-0")
+        self.domains = []
+        self.xs = None
+        self.start_xenstored()
 
-    def _xenstored_listens(self):
-        try:
+    def start_xenstored(self, restore=None):
+        """Starts xenstored with nothing but what domain 0's toolstack writes first; or with the contents that an xs.save()
+        had, and our domains: these are there before anybody can connect."""
+        listens_at = f"{self.socket}.new"
+        self.xenstored = self.spawn([find_program(*XENSTORED), "-N"], "xenstored.log",
+                                    env={"LD_PRELOAD": f"{self.lib_dir}/libbed_xenstored.so",
+                                         "XENSTORED_PATH": listens_at})
+        first = []
+
+        def listens():
+            try:
+                first.append(XenStore(listens_at))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            return True
+
+        self.wait_for(listens, "xenstored", self.xenstored)
+        if restore is None:
+            first[0].write("/tool/xenstored", "")
+            first[0].write("/local/domain/0/domid", "0")
+            first[0].write("/local/domain/0/name", "Domain-0")
+        else:
+            first[0].restore(restore)
+            for domain in self.domains:
+                first[0].introduce(domain.domid, 1, 1)
+        first[0].close()
+        os.rename(listens_at, self.socket)
+        if self.xs is None:
             self.xs = XenStore(self.socket)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        return True
+        else:
+            self.xs.connect()
+
+    def stop_xenstored(self):
+        """Kills it. Returns its contents, for start_xenstored()."""
+        contents = self.xs.save()
+        self.stop(self.xenstored, signal.SIGKILL)
+        return contents
 
     def __enter__(self):
         return self
@@ -203,7 +233,7 @@ class Bed:
         for function in reversed(self.closing):
             function()
         self.closing = []
-        if hasattr(self, "xs"):
+        if getattr(self, "xs", None):
             self.xs.close()
         for process in reversed(list(self.processes)):
             self.stop(process)

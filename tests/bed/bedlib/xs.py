@@ -22,15 +22,22 @@ class XenStore:
     """One connection. Values are str; methods raise XsError."""
 
     def __init__(self, path):
+        self.path, self.sock = path, None
+        self.lock = threading.RLock()
+        self.next_id = 1
+        self.connect()
+
+    def connect(self):
+        """Also again, after xenstored has restarted."""
+        if self.sock is not None:
+            self.sock.close()
+        self.events = []
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self.sock.connect(path)
+            self.sock.connect(self.path)
         except OSError:
             self.sock.close()
             raise
-        self.lock = threading.RLock()
-        self.events = []
-        self.next_id = 1
 
     def close(self):
         self.sock.close()
@@ -165,6 +172,28 @@ class XenStore:
                 self._drain(min(left, 0.5))
         finally:
             self.unwatch(path, token)
+
+    def get_perms(self, path):
+        return [p.decode() for p in self._call(GET_PERMS, path.encode() + b"\0").split(b"\0") if p]
+
+    def save(self, path="/"):
+        """The tree below path: [(path, value, permissions)], parents first."""
+        nodes = []
+
+        def walk(node):
+            for name in self.list(node):
+                child = f"{node.rstrip('/')}/{name}"
+                nodes.append((child, self.read(child), self.get_perms(child)))
+                walk(child)
+
+        walk(path)
+        return nodes
+
+    def restore(self, nodes):
+        for path, value, perms in nodes:
+            if not path.startswith("/@"):
+                self.write(path, value)
+                self.perms(path, perms)
 
     def dump(self, path="/"):
         """The tree below path as text, for messages."""

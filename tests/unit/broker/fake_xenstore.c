@@ -89,6 +89,17 @@ void xenstore_close(struct xenstore *xs)
     free(xs);
 }
 
+bool xenstore_lost(const struct xenstore *xs)
+{
+    return xs->dead != 0;
+}
+
+int xenstore_reopen(struct xenstore *xs)
+{
+    xs->dead = 0;
+    return 0;
+}
+
 int xenstore_fd(const struct xenstore *xs)
 {
     (void)xs;

@@ -106,6 +106,54 @@ static void the_toolstacks_closing_is_not_written_over(void **state)
     assert_string_equal(fake_get(broker.xs, BACK "/state"), "6");
 }
 
+/* State 1 is the toolstack's: where ours was, it is in a directory that was made anew. */
+static void another_disks_directory_is_left_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(vbd_publish_init_wait(&vbd), 0);
+    fake_set(broker.xs, BACK "/state", "1");
+    unsigned writes = broker.xs->writes;
+    assert_int_equal(vbd_publish_connected(&vbd), -ENOENT);
+    assert_int_equal(vbd_publish_medium(&vbd, true), -ENOENT);
+    assert_int_equal(vbd_publish_state(&vbd, XENBUS_CLOSED), -ENOENT);
+    vbd_publish_error(&vbd, -EIO, "the old one's");
+    assert_int_equal(broker.xs->writes, writes);
+}
+
+static void what_could_not_be_written_is_written_later(void **state)
+{
+    (void)state;
+    assert_int_equal(vbd_publish_init_wait(&vbd), 0);
+    vbd.phase = VBD_CONNECTED;
+    strcpy(vbd.toolstack.target, "/new");
+    broker.xs->dead = -EPIPE;
+    assert_int_equal(vbd_publish_connected(&vbd), -EPIPE);
+    assert_int_equal(vbd_publish_medium(&vbd, true), -EPIPE);
+    assert_int_equal(vbd_publish_again(&vbd), -EPIPE);
+    broker.xs->dead = 0;
+    assert_string_equal(fake_get(broker.xs, BACK "/state"), "2");
+    assert_int_equal(vbd_publish_again(&vbd), 0);
+    assert_string_equal(fake_get(broker.xs, BACK "/state"), "4");
+    assert_string_equal(fake_get(broker.xs, BACK "/params"), "/new");
+    unsigned writes = broker.xs->writes;
+    assert_int_equal(vbd_publish_again(&vbd), 0);
+    assert_int_equal(broker.xs->writes, writes);
+}
+
+static void a_closing_that_could_not_be_written_comes_with_its_reason(void **state)
+{
+    (void)state;
+    assert_int_equal(vbd_publish_init_wait(&vbd), 0);
+    vbd.phase = VBD_CLOSING;
+    strcpy(vbd.reason, "event-channel is 0");
+    broker.xs->dead = -EPIPE;
+    assert_int_equal(vbd_publish_state(&vbd, XENBUS_CLOSING), -EPIPE);
+    broker.xs->dead = 0;
+    assert_int_equal(vbd_publish_again(&vbd), 0);
+    assert_string_equal(fake_get(broker.xs, BACK "/state"), "5");
+    assert_string_equal(fake_get(broker.xs, "error/" BACK "/error"), "-5 event-channel is 0");
+}
+
 static void one_whose_node_is_gone_writes_nothing(void **state)
 {
     (void)state;
@@ -157,6 +205,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_removed_directory_is_not_made_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_toolstacks_closing_is_not_written_over, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(another_disks_directory_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_could_not_be_written_is_written_later, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_closing_that_could_not_be_written_comes_with_its_reason,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_whose_node_is_gone_writes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stopping_broker_leaves_states_as_they_are, set_up,
                                         tear_down),

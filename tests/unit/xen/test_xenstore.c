@@ -19,12 +19,17 @@ static struct xenstore *session;
 static const char *answer; /* NULL: fails */
 static unsigned answer_length;
 static int failure;
+static bool socket_missing;
+static unsigned opened;
+static unsigned opened_anyhow; /* also by the kernel's device */
 
 struct xs_handle *xs_open(unsigned long flags)
 {
     static int handle;
-    (void)flags;
-    return (struct xs_handle *)&handle;
+    opened++;
+    if (!(flags & XS_OPEN_SOCKETONLY))
+        opened_anyhow++;
+    return (flags & XS_OPEN_SOCKETONLY) && socket_missing ? NULL : (struct xs_handle *)&handle;
 }
 
 void xs_close(struct xs_handle *h)
@@ -46,6 +51,14 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigne
     copy[answer_length] = '\0';
     *len = answer_length;
     return copy;
+}
+
+bool xs_watch(struct xs_handle *h, const char *path, const char *token)
+{
+    (void)h;
+    (void)path;
+    (void)token;
+    return true;
 }
 
 bool xs_is_domain_introduced(struct xs_handle *h, unsigned int domid)
@@ -73,6 +86,8 @@ static void fails(int error)
 static int set_up(void **state)
 {
     (void)state;
+    socket_missing = false;
+    opened = opened_anyhow = 0;
     return xenstore_open(&session);
 }
 
@@ -118,11 +133,46 @@ static void a_lost_session_is_no_answer(void **state)
         assert_int_equal(read_into(value), -EPIPE);
         assert_int_equal(xenstore_read_u32(session, "backend", "state", 9, &number), -EPIPE);
         assert_int_equal(xenstore_domain_introduced(session, 3, &introduced), -EPIPE);
+        assert_true(xenstore_lost(session));
+        assert_int_equal(xenstore_reopen(session), 0);
+        assert_false(xenstore_lost(session));
     }
     assert_int_equal(number, 7);
     assert_true(introduced);
     answers("x", 1); /* while this is one */
     assert_int_equal(xenstore_read_u32(session, "backend", "state", 9, &number), -EINVAL);
+}
+
+/* Half a look at a directory is no look: what comes after the first failure fails too, until there
+ * is another session. */
+static void a_lost_session_stays_lost(void **state)
+{
+    char value[8];
+    (void)state;
+    fails(EPIPE);
+    assert_int_equal(read_into(value), -EPIPE);
+    answers("4", 1);
+    assert_int_equal(read_into(value), -EPIPE);
+    assert_false(xenstore_alive(session));
+    assert_int_equal(xenstore_watch(session, "backend", "t"), -EPIPE);
+    socket_missing = true;
+    assert_true(xenstore_reopen(session) < 0);
+    assert_int_equal(read_into(value), -EPIPE);
+    socket_missing = false;
+    assert_int_equal(xenstore_reopen(session), 0);
+    assert_int_equal(read_into(value), 0);
+    assert_int_equal(opened, 3);
+    assert_int_equal(opened_anyhow, 0); /* the device would let us wait */
+}
+
+static void without_a_socket_the_device_is_taken(void **state)
+{
+    (void)state;
+    xenstore_close(session);
+    socket_missing = true;
+    assert_int_equal(xenstore_open(&session), 0);
+    assert_int_equal(xenstore_reopen(session), 0);
+    assert_int_equal(opened_anyhow, 2);
 }
 
 static void other_failures_keep_their_names(void **state)
@@ -156,6 +206,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(values_are_whole_or_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_session_is_no_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_session_stays_lost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_a_socket_the_device_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_failures_keep_their_names, set_up, tear_down),
         cmocka_unit_test_setup_teardown(domains_are_introduced_or_not, set_up, tear_down),
     };
