@@ -197,7 +197,7 @@ static void no_files(struct vbd *vbd, int error)
 
 int vbd_take_over(struct vbd *vbd)
 {
-    struct connection_file file;
+    struct connection_file file = {.magic = 0};
     uint32_t frontend = XENBUS_UNKNOWN;
     uint32_t online = 1;
     char name[STATE_NAME_MAX];
