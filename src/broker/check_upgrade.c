@@ -74,7 +74,7 @@ static void look_at_slab(struct look *look, const char *connection_name)
 
 static void look_at_connection(struct look *look, const char *name)
 {
-    struct connection_file file;
+    struct connection_file file = {.magic = 0};
     int fd = openat(look->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     if (fd < 0 && errno == ENOENT)

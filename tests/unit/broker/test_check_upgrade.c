@@ -30,7 +30,7 @@ static int tear_down(void **state)
 
 static void put_connection(const char *name, const struct connection_file *file)
 {
-    int dir = open(folder, O_RDONLY | O_DIRECTORY);
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(dir >= 0);
     assert_int_equal(connection_write(dir, name, file), 0);
     (void)close(dir);
