@@ -66,4 +66,10 @@ PLANTED = (
     Planted("no-notification-afterwards",
             [("src/blkif/queue_recover.c", "    queue->must_notify = true;\n", "    queue->must_notify = false;\n")],
             [QUEUE]),
+    Planted("a-worker-that-dies-unseen-ends-the-disk",
+            [("src/broker/vbd_open.c", "    if (error == -ECONNRESET)\n        return;", "    if (error == -EXDEV)\n        return;")],
+            ["bed recovery successors"]),
+    Planted("online-0-is-not-told",
+            [("src/broker/vbd_recover.c", "        (void)vbd_publish_state(vbd, XENBUS_CLOSING); /* nothing else tells the frontend */\n", "")],
+            ["bed takeover offline-alone"]),
 )
