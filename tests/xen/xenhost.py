@@ -298,7 +298,7 @@ def install_product(host, binaries, conf, extra_programs=()):
 
 def install_cases(host):
     """Puts the cases, the demo and the helpers that they are written with into the share."""
-    for name in ("lib.sh", "demo.sh"):
+    for name in ("lib.sh", "deaths.sh", "demo.sh"):
         shutil.copy2(os.path.join(HERE, "share", name), host.share)
     shutil.copytree(os.path.join(HERE, "cases"), os.path.join(host.share, "cases"))
 
