@@ -4,7 +4,11 @@
 # What scripts/demo shows, in dom0: a guest whose disk is a file that blkbackd serves. Sourced after lib.sh; DEMO_SHELL=1 leaves
 # the guest running.
 
+# shellcheck source=tests/xen/share/deaths.sh
+. /share/deaths.sh
+
 step() { echo "==> $*"; }
+taken_up() { [ "$(grep -c "taken up again" "$LOG")" -ge "$1" ]; }
 in_dom0() { echo "    dom0# $*"; "$@" 2>&1 | sed 's/^/        /'; }
 in_guest() {
     echo "    guest# $1"
@@ -35,6 +39,19 @@ small=$(guest_check demo 'cat /mnt/etc/* | md5sum')
 step "meanwhile, in dom0"
 in_dom0 xl list
 in_dom0 blkbackctl status
+
+step "the guest copies a file again and again, while the worker that serves it is killed, and then blkbackd itself"
+in_guest '(while [ ! -e /run/stop ]; do dd if=/mnt/random of=/mnt/copy bs=1M conv=fsync 2>/dev/null || echo >>/run/failed; echo >>/run/copies; done; echo >/run/over) &'
+sleep 1
+in_dom0 kill -KILL "$(workers)"
+until_true 10 taken_up 1 || fail "no other worker has taken over"
+sleep 1
+echo "    dom0# kill -KILL $(<"$RUN/pid")    # blkbackd; and started again, as systemd does"
+crash_and_restart 2>/dev/null
+until_true 10 taken_up 2 || fail "the next blkbackd has not taken over"
+in_dom0 grep -h "taken up again" "$LOG"
+in_guest 'touch /run/stop; until [ -e /run/over ]; do sleep 1; done; echo "$(wc -l </run/copies) copies, $(cat /run/failed 2>/dev/null | wc -l) failed"; cmp /mnt/random /mnt/copy && echo the same'
+expect_equal "errors in the guest's kernel log" 0 "$(guest_check demo 'dmesg | grep -ciE "i/o error|blk_update|hung" || true' | tr -dc 0-9)"
 
 if [ "${DEMO_SHELL:-0}" = 1 ]; then
     # The guest and the daemon stay, the guest with a shell at its console.
