@@ -12,6 +12,10 @@
 
 #define DESCRIPTION_MAX 480U
 
+/* How long the channels of a dead worker are waited for. */
+#define REBIND_SECONDS     0.05
+#define REBIND_SECONDS_MAX 10.0
+
 /* What the frontend wants now. Returns 0; -EAGAIN when it has changed its mind since; else -errno
  * with the reason. */
 static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct negotiated *out)
@@ -131,6 +135,28 @@ void vbd_connect(struct vbd *vbd)
     vbd->rings = RINGS_CONNECTING;
 }
 
+static void on_rebind(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct vbd *vbd = timer->data;
+    (void)loop;
+    (void)events;
+    if (vbd->rings == RINGS_LOST && vbd->store == STORE_OPEN)
+        vbd_reconnect(vbd);
+}
+
+/* A dead worker's channels are closed after its images, which may take long. */
+static bool bind_later(struct vbd *vbd)
+{
+    struct ev_loop *loop = vbd->broker->loop;
+    if (ev_now(loop) - vbd->lost_at > REBIND_SECONDS_MAX)
+        return false;
+    vbd->rings = RINGS_LOST;
+    ev_timer_init(&vbd->retry, on_rebind, REBIND_SECONDS, 0.);
+    vbd->retry.data = vbd;
+    ev_timer_start(loop, &vbd->retry);
+    return true;
+}
+
 void vbd_reconnect(struct vbd *vbd)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
@@ -139,7 +165,7 @@ void vbd_reconnect(struct vbd *vbd)
     vbd->queues_connected = 0;
     vbd->rings = RINGS_CONNECTING;
     int error = connect_queues(vbd, why);
-    if (error == 0 || error == -ECONNRESET)
+    if (error == 0 || error == -ECONNRESET || bind_later(vbd))
         return;
     vbd->rings = RINGS_NONE;
     vbd->taking_up = false;

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import time
 import uuid
 
@@ -46,6 +47,8 @@ class Orphan:
         self.faults.hold("write")
         self.write()
         t.bed.wait_for(lambda: self.faults.seen("write") == 1, "the write")
+        if outlive:
+            t.bed.wait_for(lambda: self.faults.control.held == 1, "the write to be out of the worker's hands")
         workers = self.daemon.workers()
         if victim == "broker":
             self.daemon.kill()
@@ -162,6 +165,32 @@ def gone_while_its_write_is_under_way(t):
     assert second.get("hotplug-status") is None, "the image was given away with a write under way"
     orphan.faults.calm()
     second.xs.wait(f"{second.back}/hotplug-status", lambda v: v == "connected", 20)
+
+
+BINDER = """
+import ctypes, sys
+lib = ctypes.CDLL("libxenevtchn.so.1")
+lib.xenevtchn_open.restype = ctypes.c_void_p
+handle = ctypes.c_void_p(lib.xenevtchn_open(None, 0))
+print(lib.xenevtchn_bind_interdomain(handle, int(sys.argv[1]), int(sys.argv[2])), flush=True)
+sys.stdin.read()
+"""
+
+
+@cases.add
+def a_channel_that_is_closed_late(t):
+    """As by a dead worker whose images take long to close: they are closed before its channels."""
+    orphan = Orphan(t)
+    port = t.bed.lib.front_queue_port(orphan.front.queue)
+    with subprocess.Popen([sys.executable, "-c", BINDER, str(orphan.vbd.domain.domid), str(port)], env=t.bed.environment(),
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dead:
+        assert int(dead.stdout.readline()) > 0
+        orphan.daemon.start()
+        time.sleep(0.5)
+        assert orphan.vbd.backend_state() == CONNECTED
+        dead.stdin.close()
+        dead.wait()
+    orphan.answered()
 
 
 @cases.add

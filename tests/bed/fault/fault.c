@@ -212,14 +212,20 @@ static void sleep_us(uint32_t us)
     nanosleep(&ts, NULL);
 }
 
+void fault_count_held(const struct fault_op *op)
+{
+    if (fault_is_held(op))
+        atomic_fetch_add(&control->held, 1);
+}
+
 ssize_t fault_execute_in_place(struct fault_op *op)
 {
     struct fault_verdict verdict = fault_decide(op);
     ssize_t result;
 
     fault_log_start(op);
-    if (fault_is_held(op))
-        atomic_fetch_add(&control->held, 1);
+    if (!fault_outlives(op, &verdict))
+        fault_count_held(op);
     if (fault_outlives(op, &verdict)) {
         pid_t pid;
         int fd = fault_outlive(op, &verdict, &pid);

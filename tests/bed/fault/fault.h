@@ -64,6 +64,9 @@ bool fault_op_init(struct fault_op *op, enum fault_kind kind, int fd, const stru
 void fault_op_free(struct fault_op *op);
 struct fault_verdict fault_decide(const struct fault_op *op);
 bool fault_is_held(const struct fault_op *op);
+
+/* Tells the test of it, if it is held. */
+void fault_count_held(const struct fault_op *op);
 bool fault_outlives(const struct fault_op *op, const struct fault_verdict *verdict);
 /* Numbers it and logs that it was handed over. */
 void fault_log_start(struct fault_op *op);

@@ -66,6 +66,7 @@ int fault_outlive(const struct fault_op *op, const struct fault_verdict *verdict
     if (*pid == 0)
         carry_out(op, verdict, ends[1]);
     close(ends[1]);
+    fault_count_held(op); /* only now: the caller may be killed for it */
     return ends[0];
 }
 
