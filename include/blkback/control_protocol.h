@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define CONTROL_MAGIC   UINT32_C(0x4342444b)
-#define CONTROL_VERSION 2U
+#define CONTROL_VERSION 3U
 
 enum control_command {
     CONTROL_PING = 1, /* reply: pid in `value`, version in `text` */
@@ -26,6 +26,9 @@ enum control_command {
     CONTROL_INSERT,   /* puts the medium `target` into a removable drive, in the place of one that
                          is in it */
     CONTROL_EJECT,    /* takes it out */
+    CONTROL_RESUME,   /* has requests that the storage failed tried again; reply: 0 when the disk is
+                         not paused any more, or the reason why it still is */
+    CONTROL_RESUME_AND_LOSE, /* the same although a failed flush has lost data */
     CONTROL_COMMANDS
 };
 

@@ -56,8 +56,12 @@ struct queue_events {
     void (*ring_broken)(void *context);
     /* A read or write of the store failed and was answered with an error. */
     void (*io_failed)(void *context, enum io_operation operation, uint64_t sector, int error);
-    /* A flush failed: it is held back, and the queue waits. See queue_retry_flush(). */
-    void (*flush_failed)(void *context, int error);
+    /* The store failed a request that is parked, for the first time or again: all queues of the
+     * store wait. See queue_retry(). */
+    void (*parked)(void *context, enum io_operation operation, uint64_t sector, int error);
+    /* The last parked request of the store has been answered: every queue of it is to be told, by
+     * queue_retry(). */
+    void (*continued)(void *context);
     /* After a queue_disconnect() that left I/O in flight: the last of it is over. This and other
      * queues may be destroyed from within. */
     void (*drained)(void *context);
@@ -116,9 +120,8 @@ void queue_pump(struct queue *queue);
  */
 void turn_run(struct turn *turn);
 
-/* Tries a flush that failed once more. `store` can be trusted to report a lasting fault again
- * (direct I/O). */
-void queue_retry_flush(struct queue *queue);
+/* Tries what is parked once more; where nothing is any more, the queue goes on. */
+void queue_retry(struct queue *queue);
 
 /*
  * Lets go of the ring: takes, answers and notifies no more and closes the event channel. I/O in
@@ -157,7 +160,7 @@ unsigned queue_in_flight(const struct queue *queue);
 
 /*
  * Requests that were started and are not finished: those in flight, those that wait for room in an
- * engine or for a flush to be tried again. Of a queue that was disconnected: those in flight.
+ * engine; not those that are parked. Of a queue that was disconnected: those in flight.
  */
 unsigned queue_unfinished(const struct queue *queue);
 

@@ -173,7 +173,7 @@ struct slab_header {
     uint32_t epoch;                /* raised by each worker that takes the slab up */
     uint32_t entries_end;          /* where the entries end and the extents begin, bytes */
     uint64_t file_size;            /* what is allocated: no store ever goes beyond it */
-    _Atomic uint32_t store_paused; /* number of rings that wait because a flush failed */
+    _Atomic uint32_t store_paused; /* requests that the store failed and that wait; 0: not paused */
     _Atomic uint32_t data_lost;    /* a flush through the page cache failed: a later success would
                                       mean nothing */
     uint64_t reserved[11];

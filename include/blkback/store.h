@@ -74,15 +74,29 @@ struct store_driver {
     int (*size)(struct store *store, uint64_t *out);
 };
 
+/*
+ * What becomes of failures, and which requests wait because of one: parked ones are tried again
+ * until they succeed, and meanwhile nothing else that changes the disk is started, on whatever
+ * ring. Kept by the queues, on any thread; the policy by whoever opened the store, before its first
+ * I/O.
+ */
+struct store_faults {
+    bool pause_no_space; /* else what fails for want of space is answered with an error */
+    bool pause_error;    /* the same for other errors of the store */
+    _Atomic unsigned parked;
+    _Atomic unsigned parked_flushes; /* of them: nothing at all is started meanwhile */
+    /* A flush through the page cache failed, which lost data and is reported once: no later success
+     * means anything. */
+    _Atomic bool data_lost;
+};
+
 /* Every store begins with this. */
 struct store {
     const struct store_driver *driver;
     struct store_caps caps;
     unsigned
         in_flight; /* I/Os queued through store_submit() and not done, kept by the caller of done */
-    /* A flush through the page cache failed, which lost data and is reported once: no later success
-     * means anything. Kept by the caller of done, on any thread. */
-    _Atomic bool data_lost;
+    struct store_faults faults;
 };
 
 extern const struct store_driver store_file; /* regular files and block devices */

@@ -21,7 +21,11 @@
  *     B CLOSE_STORE         implies DISCONNECT; no answers but the next
  *     W STORE_CLOSED        descriptors closed, nothing in flight
  *     W RING_BROKEN         the frontend broke its ring, which is served no more
- *     W STORE_ALERT         the store failed in a way the operator must know
+ *     W STORE_ALERT         the store failed and the disk is paused: what was asked of it waits
+ *     B RESUME              try again what waits; `error` is -EUCLEAN to do so although a flush
+ *                           failed that lost data
+ *     W STORE_CONTINUES     the disk is not paused any more; to RESUME the answer is this or
+ *                           STORE_ALERT
  *     B CHANGE_STORE        as OPEN_STORE, without a slab; rings may be connected: I/O in flight
  *                           is finished on the old store, then the new one takes its place
  *     W STORE_CHANGED       its capabilities; or STORE_FAILED, and the old one stays
@@ -47,7 +51,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 4U
+#define WORKER_PROTOCOL_VERSION 5U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -71,6 +75,8 @@ enum worker_message_type {
     WORKER_SIZE,
     WORKER_GRANT_BUDGET,
     WORKER_FINISH,
+    WORKER_RESUME,
+    WORKER_STORE_CONTINUES,
     WORKER_MESSAGE_TYPES
 };
 
@@ -102,7 +108,9 @@ struct worker_open_store {
     uint32_t discard_alignment; /* read */
     uint32_t adopt;             /* 1: the slab is a predecessor's, to be gone on with */
     uint64_t discard_max_bytes;
-    char vdev[32]; /* for log lines */
+    uint32_t pause_no_space; /* 1: requests that fail for want of space wait, else they fail */
+    uint32_t pause_error;    /* 1: the same for other errors of the store */
+    char vdev[32];           /* for log lines */
 };
 
 struct worker_store_opened {
@@ -139,7 +147,7 @@ struct worker_message {
     uint16_t version;
     uint16_t type; /* enum worker_message_type */
     uint32_t vbd;
-    int32_t error; /* FAILED, BROKEN, ALERT: -errno */
+    int32_t error; /* FAILED, BROKEN, ALERT: -errno; RESUME: see there */
     union {
         struct worker_open_store open_store;
         struct worker_store_opened store_opened;

@@ -113,6 +113,8 @@ static void terminate_strings(struct worker_message *message)
     case WORKER_REFRESH_SIZE:
     case WORKER_GRANT_BUDGET:
     case WORKER_FINISH:
+    case WORKER_RESUME:
+    case WORKER_STORE_CONTINUES:
     case WORKER_MESSAGE_TYPES:
         break;
     }

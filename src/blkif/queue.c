@@ -204,7 +204,8 @@ static void wait_for_event(struct queue *queue)
 {
     /* With no entry free nothing could be taken: a completion comes first, and the next pass after
      * it arms. */
-    if (queue->broken || queue->paused || queue->held || journal_free_entries(&queue->journal) == 0)
+    if (queue->broken || queue_blocked(queue) || queue->held ||
+        journal_free_entries(&queue->journal) == 0)
         return;
     if (queue->masked) {
         queue->masked = false;
@@ -274,12 +275,10 @@ void queue_disconnect(struct queue *queue)
         return;
     queue->disconnected = true;
     queue->turn->queues--;
-    queue_pause(queue, false);
     overlap_forget(queue->overlaps, &queue->overlap_waiter);
     turn_forget(queue);
     (void)release_all(queue, &queue->waiting);
     (void)release_all(queue, &queue->unsubmitted);
-    (void)release_all(queue, &queue->parked);
     queue->submitted -= release_all(queue, &queue->returned);
     /* I/O in flight may still reach the others: they are unmapped when it is over. */
     if (queue->persistent)
@@ -295,8 +294,8 @@ bool queue_idle(const struct queue *queue)
 
     if (queue->broken || queue->disconnected)
         return true;
-    /* `started` counts what waits for the store, parked flushes too; `waiting` what waits to start.
-     */
+    /* `started` counts what waits for the store; `waiting` what waits to start, and to be tried
+     * again. */
     return queue->started == 0 && !queue->waiting.first && queue->answer_count == 0 &&
            ring_available(&queue->ring, &available) == 0 && available == queue->incomplete;
 }

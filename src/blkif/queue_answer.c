@@ -7,12 +7,8 @@
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
-void queue_release(struct queue *queue, struct request *request)
+void queue_release_data(struct queue *queue, struct request *request)
 {
-    if (request->range.end != request->range.start) {
-        overlap_release(queue->overlaps, &request->range);
-        queue->turn->freed = true;
-    }
     if (request->mapped) {
         persistent_put(queue->persistent, request);
         request->mapped = false;
@@ -25,6 +21,16 @@ void queue_release(struct queue *queue, struct request *request)
         request->buffer_count = 0;
         queue->turn->freed = true;
     }
+}
+
+void queue_release(struct queue *queue, struct request *request)
+{
+    (void)queue_unpark(queue, request);
+    if (request->range.end != request->range.start) {
+        overlap_release(queue->overlaps, &request->range);
+        queue->turn->freed = true;
+    }
+    queue_release_data(queue, request);
 }
 
 static void count(struct slab_statistics *statistics, const struct slab_entry *entry,
@@ -60,26 +66,16 @@ void queue_finish(struct queue *queue, struct request *request, int16_t status)
     /* DONE is stored before the range is given up: what overlaps must not start earlier (see
      * journal.h). */
     journal_done(&queue->journal, request->tag, status);
+    const bool last = queue_unpark(queue, request);
+
     queue_release(queue, request);
     if (queue->barrier == request)
         queue->barrier = NULL;
     queue->started--;
     count(queue->statistics, request->entry, status);
     queue->answers[queue->answer_count++] = request->tag;
-}
-
-void queue_pause(struct queue *queue, bool paused)
-{
-    _Atomic uint32_t *rings = &queue->journal.slab->header->store_paused;
-
-    if (queue->paused == paused)
-        return;
-    queue->paused = paused;
-    /* Rings of other threads do the same. */
-    if (paused)
-        (*rings)++;
-    else
-        (*rings)--;
+    if (last)
+        queue->events->continued(queue->context);
 }
 
 /*
@@ -88,21 +84,7 @@ void queue_pause(struct queue *queue, bool paused)
  */
 static bool proves_nothing(const struct queue *queue)
 {
-    return queue->store->data_lost;
-}
-
-static void park(struct queue *queue, struct request *request, int error)
-{
-    /* Never answered as failed: Linux's blkfront would report success and stop flushing. What the
-     * page cache lost is lost for all rings, and for a successor. */
-    if (!queue->store->caps.direct) {
-        queue->store->data_lost = true;
-        queue->journal.slab->header->data_lost = 1;
-    }
-    queue->statistics->flushes_parked++;
-    queue_pause(queue, true);
-    request_list_push(&queue->parked, request);
-    queue->events->flush_failed(queue->context, error);
+    return queue->store->faults.data_lost;
 }
 
 /* A step went well: on to the next, or the end. Reads are collected in `reads` for one copy. */
@@ -146,13 +128,11 @@ void queue_handle_returned(struct queue *queue)
 
         queue->submitted--;
         if (io->result >= 0 && io->operation == IO_FLUSH && proves_nothing(queue)) {
-            park(queue, request, -EIO);
+            queue_park(queue, request, -EIO);
         } else if (io->result >= 0) {
-            if (io->operation == IO_FLUSH && !queue->parked.first)
-                queue_pause(queue, false);
             advance(queue, request, &reads);
-        } else if (io->operation == IO_FLUSH) {
-            park(queue, request, io->result);
+        } else if (queue_must_park(queue, io)) {
+            queue_park(queue, request, io->result);
         } else if (io->operation == IO_DISCARD && io->result == -ENOTSUP) {
             /* The frontend stops asking; there is nothing to tell anybody. */
             queue_finish(queue, request, BLKIF_RSP_EOPNOTSUPP);
@@ -174,13 +154,4 @@ void queue_publish(struct queue *queue)
     if (!queue->broken)
         journal_publish(&queue->journal, &queue->ring, queue->answers, queue->answer_count);
     queue->answer_count = 0;
-}
-
-void queue_retry_flush(struct queue *queue)
-{
-    struct request *request;
-
-    while ((request = request_list_pop(&queue->parked)))
-        queue_submit_step(queue, request);
-    turn_mark_ready(queue);
 }

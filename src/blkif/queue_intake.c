@@ -86,7 +86,7 @@ void queue_take(struct queue *queue)
 {
     uint32_t available, slots, count = 0;
 
-    if (queue->broken || queue->paused || queue->held)
+    if (queue->broken || queue_blocked(queue) || queue->held)
         return;
     if (ring_available(&queue->ring, &available) < 0) {
         break_ring(queue);
@@ -132,20 +132,51 @@ static bool acquire(struct queue *queue, struct request *request)
     return true;
 }
 
+static void begin(struct queue *queue, struct request *request, struct request_list *batch)
+{
+    queue->started++;
+    if (request->entry->operation == BLKIF_OP_WRITE_BARRIER)
+        queue->barrier = request;
+    request_list_push(batch, request);
+}
+
 /* Whatever may start now, in the order of the ring. */
 static struct request_list select_batch(struct queue *queue)
 {
     struct request_list batch = {0};
 
-    while (queue->waiting.first && !queue->barrier && !queue->paused && !queue->held &&
-           acquire(queue, queue->waiting.first)) {
-        struct request *request = request_list_pop(&queue->waiting);
+    while (queue->waiting.first && !queue->barrier && acquire(queue, queue->waiting.first))
+        begin(queue, request_list_pop(&queue->waiting), &batch);
+    return batch;
+}
 
-        queue->started++;
-        if (request->entry->operation == BLKIF_OP_WRITE_BARRIER)
-            queue->barrier = request;
-        request_list_push(&batch, request);
+/* While the store is paused: what is to be tried again, and what needs only to be read. */
+static bool may_start_paused(const struct queue *queue, const struct request *request)
+{
+    if (request->parked != REQUEST_NOT_PARKED)
+        return request->parked == REQUEST_TRIED_AGAIN;
+    return request->entry->operation == BLKIF_OP_READ && !queue_blocked(queue);
+}
+
+/* The same out of the ring's order, but nothing overtakes a barrier. */
+static struct request_list select_paused(struct queue *queue)
+{
+    struct request_list batch = {0}, rest = {0};
+    struct request *request;
+    bool more = !queue->barrier;
+
+    while ((request = request_list_pop(&queue->waiting))) {
+        const bool wanted = more && may_start_paused(queue, request);
+
+        if (wanted && acquire(queue, request)) {
+            begin(queue, request, &batch);
+        } else {
+            request_list_push(&rest, request);
+            more = more && !wanted;
+        }
+        more = more && request->entry->operation != BLKIF_OP_WRITE_BARRIER;
     }
+    queue->waiting = rest;
     return batch;
 }
 
@@ -206,9 +237,11 @@ void queue_resubmit(struct queue *queue)
 
 void queue_dispatch(struct queue *queue)
 {
-    struct request_list batch = select_batch(queue);
+    struct request_list batch = {0};
     struct request *request;
 
+    if (!queue->held)
+        batch = queue->store->faults.parked ? select_paused(queue) : select_batch(queue);
     if (!batch.first)
         return;
     copy_in(queue, &batch);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A queue from the inside, for the files that make it up: queue.c (life, passes), queue_intake.c
- * (ring to store), queue_answer.c (store to ring), queue_recover.c (after a kill), turn.c. */
+ * (ring to store), queue_answer.c (store to ring), queue_park.c (a store that fails),
+ * queue_recover.c (after a kill), turn.c. */
 #ifndef BLKBACK_BLKIF_QUEUE_INTERNAL_H
 #define BLKBACK_BLKIF_QUEUE_INTERNAL_H
 
@@ -40,10 +41,10 @@ struct queue {
     uint32_t incomplete;   /* slots left in the ring because the rest of their request is missing */
 
     /* Where requests are between the ring and the answer; each in one list at most. */
-    struct request_list waiting;     /* TAKEN, in the order of the ring */
+    struct request_list waiting;     /* TAKEN, in the order of the ring; before them STARTED ones
+                                        that are parked or a predecessor's */
     struct request_list unsubmitted; /* started, the engine was busy */
     struct request_list returned;    /* a step of I/O is over */
-    struct request_list parked;      /* flushes that failed */
     uint16_t *answers;               /* tags that are DONE and not published */
     uint32_t answer_count;
 
@@ -51,7 +52,6 @@ struct queue {
     unsigned buffers;        /* of the pool, that its requests hold */
     unsigned submitted;      /* I/Os that the store holds or that are in `returned` */
     struct request *barrier; /* under way: nothing overtakes it */
-    bool paused;             /* a flush failed */
     bool held;               /* by its owner, to change the store */
     bool finishing;          /* its owner waits until it is idle */
     bool broken;
@@ -87,13 +87,24 @@ void queue_resubmit(struct queue *queue);
  * none leaves. */
 int queue_recover(struct queue *queue, const struct journal_recovered *recovered);
 
+/* queue_park.c */
+
+/* Whether the policy is to wait for the store to recover from that error, not to answer with it. */
+bool queue_must_park(const struct queue *queue, const struct io *io);
+/* Puts a request that the store failed back before those that wait, for queue_retry(). */
+void queue_park(struct queue *queue, struct request *request, int error);
+/* It is not parked any more. Returns true if it was the last of the store. */
+bool queue_unpark(struct queue *queue, struct request *request);
+
 /* queue_answer.c: goes on with what came back from the store; publishes what is DONE. */
 void queue_handle_returned(struct queue *queue);
 void queue_finish(struct queue *queue, struct request *request, int16_t status);
 void queue_publish(struct queue *queue);
-/* Whether it waits for a flush that failed; told to readers of the slab. */
-void queue_pause(struct queue *queue, bool paused);
+/* Whether nothing at all may be taken and started because a flush of the store failed. */
+bool queue_blocked(const struct queue *queue);
 /* Gives back what a request holds besides its journal entry. */
 void queue_release(struct queue *queue, struct request *request);
+/* Of that its buffers, or mapped pages, alone. */
+void queue_release_data(struct queue *queue, struct request *request);
 
 #endif

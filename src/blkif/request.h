@@ -15,6 +15,13 @@
 
 struct queue;
 
+/* A request that the store failed and that is not answered. */
+enum request_parked {
+    REQUEST_NOT_PARKED,
+    REQUEST_PARKED,     /* waits to be tried again */
+    REQUEST_TRIED_AGAIN /* may start, or has */
+};
+
 struct request {
     struct io io;
     struct iovec *iov; /* the engine changes them, each step fills them anew */
@@ -27,9 +34,12 @@ struct request {
     uint16_t buffer_count;
     bool mapped; /* its data lies in mapped pages of the guest: no buffers, no copies */
     uint16_t tag;
-    bool replayed; /* a predecessor had started it: it keeps its range until it is finished */
-    uint8_t step;  /* of its plan, the one under way */
-    bool copied;   /* set by guest_memory_run() */
+    bool replayed; /* it was started once, by us or a predecessor: it keeps its range until it is
+                      finished */
+    enum request_parked parked;
+    bool parked_flush; /* it was a flush of it that failed */
+    uint8_t step;      /* of its plan, the one under way */
+    bool copied;       /* set by guest_memory_run() */
 };
 
 /* First in, first out. */

@@ -92,6 +92,12 @@ static void on_resize(void *context, const char *path, struct control_call_token
         vbd_resize(context, path, token);
 }
 
+static void on_resume(void *context, const char *path, bool accept_loss,
+                      struct control_call_token *token)
+{
+    vbd_resume(context, path, accept_loss, token);
+}
+
 static void on_insert(void *context, const char *path, const char *target,
                       struct control_call_token *token)
 {
@@ -162,6 +168,7 @@ static int open_control(struct broker *broker, char *why)
         .detach = on_detach,
         .reload = on_reload,
         .resize = on_resize,
+        .resume = on_resume,
         .insert = on_insert,
     };
     int error = control_server_start(broker->loop, broker->config.control_socket, &handlers,

@@ -20,6 +20,10 @@
 
 enum config_claim { CLAIM_SCRIPT, CLAIM_ALL };
 
+/* What becomes of a request that the storage fails: the guest is told, or it waits and is tried
+ * again. */
+enum fault_policy { FAULT_REPORT, FAULT_PAUSE };
+
 /* What can be set globally and again for one disk. */
 struct disk_options {
     enum worker_engine engine;
@@ -32,6 +36,8 @@ struct disk_options {
     uint32_t max_queues;
     bool persistent; /* grants that the frontend keeps may stay mapped */
     bool discard;
+    enum fault_policy on_no_space;
+    enum fault_policy on_error;
 };
 
 struct config {

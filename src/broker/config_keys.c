@@ -29,8 +29,11 @@ static const struct config_choice engines[] = {{"auto", WORKER_ENGINE_AUTO},
 static const struct config_choice sector_sizes[] = {
     {"auto", 0}, {"512", 512}, {"4096", 4096}, {NULL, 0}};
 
+static const struct config_choice fault_policies[] = {
+    {"pause", FAULT_PAUSE}, {"report", FAULT_REPORT}, {NULL, 0}};
+
 _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
-                   sizeof(enum worker_engine) == 4,
+                   sizeof(enum worker_engine) == 4 && sizeof(enum fault_policy) == 4,
                "a choice is stored as 32 bits");
 
 #define DAEMON(field)  CONFIG_IN_DAEMON, offsetof(struct config, field)
@@ -98,6 +101,10 @@ const struct config_key config_keys[] = {
      "whether grants that the frontend keeps stay mapped"},
     {"disk", "discard", CONFIG_BOOL, OPTIONS(discard), 0, 0, NULL, "yes", NULL,
      "whether the guest may discard"},
+    {"disk", "on-no-space", CONFIG_CHOICE, OPTIONS(on_no_space), 0, 0, fault_policies, "pause", NULL,
+     "what becomes of requests for which there is no space"},
+    {"disk", "on-error", CONFIG_CHOICE, OPTIONS(on_error), 0, 0, fault_policies, "report", NULL,
+     "what becomes of requests that the storage fails otherwise"},
     {"disk", "target", CONFIG_TARGET, DISK(target), 0, 0, NULL, NULL, NULL,
      "where the bytes are"},
     {"disk", "read-only", CONFIG_BOOL, DISK(read_only), 0, 0, NULL, "no", NULL,

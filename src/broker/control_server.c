@@ -100,6 +100,11 @@ static void call_handler(const struct control_handlers *handlers,
     case CONTROL_RESIZE:
         handlers->resize(handlers->context, request->path, token);
         return;
+    case CONTROL_RESUME:
+    case CONTROL_RESUME_AND_LOSE:
+        handlers->resume(handlers->context, request->path,
+                         request->command == CONTROL_RESUME_AND_LOSE, token);
+        return;
     case CONTROL_INSERT:
         handlers->insert(handlers->context, request->path, request->target, token);
         return;

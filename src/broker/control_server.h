@@ -8,6 +8,7 @@
 #define BLKBACK_BROKER_CONTROL_SERVER_H
 
 #include <ev.h>
+#include <stdbool.h>
 
 struct control_server;
 
@@ -22,6 +23,9 @@ struct control_handlers {
     void (*detach)(void *context, const char *path, struct control_call_token *token);
     void (*reload)(void *context, struct control_call_token *token);
     void (*resize)(void *context, const char *path, struct control_call_token *token);
+    /* `accept_loss`: although data was lost. */
+    void (*resume)(void *context, const char *path, bool accept_loss,
+                   struct control_call_token *token);
     /* An empty target: eject. */
     void (*insert)(void *context, const char *path, const char *target,
                    struct control_call_token *token);

@@ -141,6 +141,8 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
         return vbd_on_ring_broken(vbd, message);
     case WORKER_STORE_ALERT:
         return vbd_on_store_alert(vbd, message);
+    case WORKER_STORE_CONTINUES:
+        return vbd_on_store_continues(vbd, message);
     case WORKER_READY:
     case WORKER_OPEN_STORE:
     case WORKER_CONNECT_QUEUE:
@@ -150,6 +152,7 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_REFRESH_SIZE:
     case WORKER_GRANT_BUDGET:
     case WORKER_FINISH:
+    case WORKER_RESUME:
     case WORKER_MESSAGE_TYPES:
         break;
     }
@@ -211,7 +214,9 @@ static void on_message(void *context, const struct worker_message *message)
                 break;
         }
         /* A vbd that was lost sight of after a store failed may still be spoken of. */
-        expected = vbd == NULL ? message->type == WORKER_STORE_ALERT : dispatch(vbd, message);
+        expected = vbd != NULL ? dispatch(vbd, message)
+                               : message->type == WORKER_STORE_ALERT ||
+                                     message->type == WORKER_STORE_CONTINUES;
     }
     if (!expected) {
         log_limited(&domain->limit, LOG_LEVEL_ERROR,

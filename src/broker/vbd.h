@@ -3,9 +3,9 @@
  * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
  * store), vbd_caps.c (what it can do), vbd_medium.c (media that change), vbd_size.c (images that
- * grow), vbd_connect.c (negotiation and rings), vbd_close.c (everything back), vbd_publish.c
- * (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c (connection file), vbd_recover.c
- * (after the death of a worker or a broker).
+ * grow), vbd_pause.c (storage that fails), vbd_connect.c (negotiation and rings), vbd_close.c
+ * (everything back), vbd_publish.c (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c
+ * (connection file), vbd_recover.c (after the death of a worker or a broker).
  */
 #ifndef BLKBACK_BROKER_VBD_H
 #define BLKBACK_BROKER_VBD_H
@@ -84,6 +84,13 @@ struct vbd_size {
     struct control_call_token *token;
 };
 
+/* The storage fails, and requests wait for it. */
+struct vbd_pause {
+    bool paused;
+    char reason[STATE_TEXT_MAX];
+    struct control_call_token *token; /* told to resume; NULL: nobody waits */
+};
+
 struct vbd {
     TAILQ_ENTRY(vbd) in_broker; /* vbds or ghosts */
     TAILQ_ENTRY(vbd) in_domain;
@@ -124,6 +131,7 @@ struct vbd {
     struct vbd_hook hook;
     struct vbd_medium medium;
     struct vbd_size size;
+    struct vbd_pause pause;
     struct disk_config disk;
     struct image *image;
     struct image_user user;
@@ -194,6 +202,7 @@ bool vbd_on_queue_answer(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_close_answer(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message);
 bool vbd_on_store_alert(struct vbd *vbd, const struct worker_message *message);
+bool vbd_on_store_continues(struct vbd *vbd, const struct worker_message *message);
 
 /* ---- vbd_open.c ---- */
 
@@ -249,6 +258,16 @@ void vbd_resize(struct broker *broker, const char *path, struct control_call_tok
 void vbd_look_at_sizes(struct broker *broker);
 
 void vbd_size_forget(struct vbd *vbd);
+
+/* ---- vbd_pause.c: storage that fails ---- */
+
+/* For blkbackctl: has what waits tried again; `accept_loss`: also after a failed flush has lost
+ * data. */
+void vbd_resume(struct broker *broker, const char *path, bool accept_loss,
+                struct control_call_token *token);
+
+/* What waited is gone with the rings, or with the worker. */
+void vbd_pause_forget(struct vbd *vbd);
 
 /* ---- vbd_caps.c ---- */
 

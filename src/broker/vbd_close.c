@@ -143,6 +143,7 @@ void vbd_close_start(struct vbd *vbd)
 
 static bool on_disconnected(struct vbd *vbd)
 {
+    vbd_pause_forget(vbd);
     if (vbd->rings != RINGS_DISCONNECTING && vbd->rings != RINGS_FINISHING)
         return vbd->store == STORE_CLOSING;
     vbd->rings = RINGS_DRAINING;

@@ -277,13 +277,3 @@ bool vbd_on_ring_broken(struct vbd *vbd, const struct worker_message *message)
     fail_rings(vbd, message);
     return true;
 }
-
-bool vbd_on_store_alert(struct vbd *vbd, const struct worker_message *message)
-{
-    char reason[STATE_TEXT_MAX];
-    log_escape(message->u.text, reason, sizeof(reason));
-    snprintf(vbd->reason, sizeof(vbd->reason), "%s", reason);
-    vbd_log(vbd, LOG_LEVEL_ERROR, "storage: %s", reason);
-    vbd_mark_dirty(vbd);
-    return true;
-}

@@ -186,6 +186,8 @@ static void fill_open_store(const struct vbd *vbd, const struct disk_config *dis
         .size = disk->target.size,
         .discard = vbd_discard_wanted(vbd, disk),
         .adopt = vbd->rings == RINGS_LOST,
+        .pause_no_space = disk->options.on_no_space == FAULT_PAUSE,
+        .pause_error = disk->options.on_error == FAULT_PAUSE,
     };
     struct discard_limits limits;
     if (image != NULL && image_discard_limits(image, &limits) == 0) {
@@ -374,6 +376,7 @@ void vbd_release_image(struct vbd *vbd)
 {
     vbd_medium_forget(vbd);
     vbd_size_forget(vbd);
+    vbd_pause_forget(vbd);
     image_release(vbd->broker->images, vbd->image);
     vbd->image = NULL;
     if (vbd->slab >= 0) {

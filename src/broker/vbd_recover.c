@@ -88,6 +88,7 @@ void vbd_recover(struct vbd *vbd, const char *how)
     vbd_log(vbd, LOG_LEVEL_WARNING, "%s", vbd->reason);
     vbd_medium_forget(vbd);
     vbd_size_forget(vbd);
+    vbd_pause_forget(vbd); /* the successor will find out by itself */
     if (vbd->rings != RINGS_LOST)
         vbd->lost_at = ev_now(vbd->broker->loop);
     vbd->rings = served ? RINGS_LOST : RINGS_NONE;

@@ -16,6 +16,7 @@ static const struct subcommand {
 } subcommands[] = {
     {"status", "[--json] [--interval SECONDS] [DOMID [VDEV]]", "what disks there are", ctl_status},
     {"resize", "DOMID VDEV", "look whether the image has grown", ctl_resize},
+    {"resume", "[--accept-data-loss] DOMID VDEV", "try again what the storage failed", ctl_resume},
     {"insert", "DOMID VDEV TARGET", "put a medium into a CD-ROM drive", ctl_insert},
     {"eject", "DOMID VDEV", "take it out", ctl_eject},
     {"reload", "", "read the configuration again", ctl_reload},

@@ -5,12 +5,10 @@
 #include "blkback/log.h"
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define FLUSH_RETRY_MS 1000U
 #define RING_ORDER_MAX 5U
 
 _Static_assert(1U << RING_ORDER_MAX == STATE_MAX_RING_PAGES, "as many pages as a message names");
@@ -22,11 +20,6 @@ struct vbd *vbd_find(const struct worker *worker, uint32_t number)
     while (vbd && vbd->number != number)
         vbd = vbd->next;
     return vbd;
-}
-
-static struct loop *main_loop(const struct vbd *vbd)
-{
-    return &worker_main_thread(vbd->worker)->loop;
 }
 
 struct vbd *vbd_next(const struct vbd *vbd)
@@ -41,7 +34,7 @@ void vbd_forget(struct vbd *vbd)
             *at = vbd->next;
             break;
         }
-    loop_stop_timer(main_loop(vbd), &vbd->flush_timer);
+    vbd_pause_end(vbd);
     vbd_store_abandon(vbd);
     store_close(vbd->store);
     overlap_table_destroy(vbd->overlaps);
@@ -58,34 +51,6 @@ void vbd_ring_broken(struct vbd *vbd)
                 vbd->worker->domid, vbd->vdev);
     worker_send_text(vbd->worker, WORKER_RING_BROKEN, vbd->number, -EPROTO,
                      "the frontend's req_prod is out of range");
-}
-
-void vbd_flush_failed(struct vbd *vbd, int error)
-{
-    const bool retry = vbd->store->caps.direct;
-
-    log_limited(&vbd->log_limit, LOG_LEVEL_ERROR,
-                "domain %u %s: flush failed: %s; the disk is paused%s", vbd->worker->domid,
-                vbd->vdev, strerror(-error), retry ? " and the flush tried again" : "");
-    worker_send_text(vbd->worker, WORKER_STORE_ALERT, vbd->number, error, "flush failed: %s",
-                     strerror(-error));
-    /*
-     * The page cache reports a write-back error once and forgets the data: trying again would
-     * report a success that isn't one. Only with direct I/O does a later success mean that the data
-     * is stable.
-     */
-    if (retry && !vbd->flush_timer.armed)
-        loop_start_timer(main_loop(vbd), &vbd->flush_timer, FLUSH_RETRY_MS);
-    vbd_store_paused(vbd);
-}
-
-static void retry_flush(struct loop_timer *timer)
-{
-    struct vbd *vbd = (struct vbd *)((char *)timer - offsetof(struct vbd, flush_timer));
-
-    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        if (vbd->queues[i].served.queue)
-            vbd_queue_retry_flush(&vbd->queues[i]);
 }
 
 unsigned vbd_in_flight(struct vbd *vbd)
@@ -175,7 +140,7 @@ static int adopt_slab(struct vbd *vbd, int *fds)
     if (error)
         return error;
     *slab_fd = -1;
-    vbd->slab.header->store_paused = 0; /* until a flush fails again */
+    vbd->slab.header->store_paused = 0; /* until it fails again */
     return 0;
 }
 
@@ -192,7 +157,7 @@ void vbd_open(struct worker *worker, const struct worker_message *message, int *
     vbd->parameters = message->u.open_store;
     memcpy(vbd->vdev, vbd->parameters.vdev, sizeof(vbd->vdev) - 1);
     vbd->opening.image_fd = -1;
-    vbd->flush_timer.fire = retry_flush;
+    vbd_pause_init(vbd);
     vbd->next = worker->vbds;
     worker->vbds = vbd;
     int error = adopt_slab(vbd, fds);
@@ -263,7 +228,7 @@ static void release_rings(struct vbd *vbd)
 {
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
         vbd_queue_disconnect(&vbd->queues[i]);
-    loop_stop_timer(main_loop(vbd), &vbd->flush_timer);
+    vbd_pause_end(vbd);
 }
 
 void vbd_finish(struct vbd *vbd)
@@ -283,6 +248,8 @@ void vbd_disconnect(struct vbd *vbd)
 
     if (vbd->closing)
         return;
+    if (vbd->finishing)
+        vbd_forget_loss(vbd);
     vbd->finishing = false;
     release_rings(vbd);
     worker_send(vbd->worker, &disconnected);

@@ -29,6 +29,10 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *param
 /* Takes and starts nothing more: what was started is finished and answered. */
 void vbd_hold(struct vbd *vbd);
 
+/* WORKER_RESUME: has the store try again what it failed; `accept_loss`: also where it has lost data
+ * for good. Answers. */
+void vbd_resume(struct vbd *vbd, bool accept_loss);
+
 /* Requests that were started and are not finished, over all queues. */
 unsigned vbd_unfinished(struct vbd *vbd);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A vbd from the inside, for the files that make it up: vbd.c (life, rings), vbd_queue.c (a ring on
- * its thread) and vbd_store.c (opening and changing the store). All of it is the main thread's, but
- * for what vbd_queue.c does on others. */
+ * its thread), vbd_store.c (opening and changing the store) and vbd_pause.c (a store that fails).
+ * All of it is the main thread's, but for what vbd_queue.c does on others. */
 #ifndef BLKBACK_WORKER_VBD_INTERNAL_H
 #define BLKBACK_WORKER_VBD_INTERNAL_H
 
@@ -17,7 +17,9 @@ struct vbd_queue {
     unsigned page_count;
     struct io_post report;     /* to the main thread, from another */
     _Atomic unsigned reports;  /* what it is about */
-    _Atomic int flush_failure; /* -errno of the one that is reported */
+    _Atomic int flush_failure; /* -errno of the flush that is reported as parked */
+    _Atomic int io_failure;    /* the same of other I/O, */
+    _Atomic int io_failed;     /* which was this enum io_operation */
 };
 
 /* A store on its way: the first one of the vbd, or one that takes another's place. */
@@ -27,6 +29,15 @@ struct store_opening {
     struct loop_timer fence_timer;
     struct store *ready; /* opened; waits until the I/O on the old one is over */
     bool active;
+};
+
+/* Requests that the store failed wait for it. */
+struct vbd_pause {
+    bool paused;
+    bool answer_owed;        /* to RESUME */
+    char reason[80];         /* as was told last */
+    struct loop_timer timer; /* when they are tried again */
+    unsigned delay_ms;       /* of the timer when it was started last */
 };
 
 struct vbd {
@@ -39,7 +50,7 @@ struct vbd {
     struct store_opening opening;
     struct overlap_table *overlaps;
     struct vbd_queue queues[STATE_MAX_QUEUES];
-    struct loop_timer flush_timer;
+    struct vbd_pause pause;
     struct log_limit log_limit; /* threads share it */
     char vdev[32];              /* for log lines; never changes */
     bool recovering;            /* not all queues of a predecessor are connected yet: the others
@@ -58,9 +69,24 @@ unsigned vbd_in_flight(struct vbd *vbd);
 
 /* What a ring has reported, on the main thread. The vbd may be gone after vbd_queue_drained(). */
 void vbd_ring_broken(struct vbd *vbd);
-void vbd_flush_failed(struct vbd *vbd, int error);
 void vbd_queue_quiet(struct vbd *vbd);
 void vbd_queue_drained(struct vbd *vbd);
+
+/* vbd_pause.c */
+
+void vbd_pause_init(struct vbd *vbd);
+
+/* Of the queues' reports: the store failed a request that waits for it now; nothing waits any more.
+ */
+void vbd_parked(struct vbd *vbd, enum io_operation operation, int error);
+void vbd_continued(struct vbd *vbd);
+
+/* The rings are let go of, and what waited with them. */
+void vbd_pause_end(struct vbd *vbd);
+
+/* The frontend to which a flush was owed that can't be done has left, and will not ask again. One
+ * that comes back with another ring, having been suspended, would. */
+void vbd_forget_loss(struct vbd *vbd);
 
 /* vbd_queue.c: each is carried out on the ring's thread, which is waited for. All but the first
  * two: of a ring that is connected. */
@@ -88,7 +114,7 @@ bool vbd_queue_idle(struct vbd_queue *mine);
 void vbd_queue_hold(struct vbd_queue *mine);
 void vbd_queue_resume(struct vbd_queue *mine, struct store *store);
 void vbd_queue_finish_all(struct vbd_queue *mine);
-void vbd_queue_retry_flush(struct vbd_queue *mine);
+void vbd_queue_retry(struct vbd_queue *mine);
 
 /* vbd_store.c */
 
@@ -102,7 +128,7 @@ void vbd_store_resume(struct vbd *vbd);
 /* The queues hold; puts the new store in the old one's place if nothing needs that any more. */
 void vbd_store_quiet(struct vbd *vbd);
 
-/* A flush of the store in use failed and waits for it: it can't be changed. */
+/* Requests wait for the store in use to recover: it can't be changed. */
 void vbd_store_paused(struct vbd *vbd);
 
 /* Gives up a store that is on its way. */

@@ -9,9 +9,11 @@
 
 /* What a queue reports, as bits. */
 #define REPORT_BROKEN       1U
-#define REPORT_FLUSH_FAILED 2U
-#define REPORT_QUIET        4U
-#define REPORT_DRAINED      8U
+#define REPORT_FLUSH_PARKED 2U
+#define REPORT_IO_PARKED    4U
+#define REPORT_CONTINUED    8U
+#define REPORT_QUIET        16U
+#define REPORT_DRAINED      32U
 
 /* ---- what it tells ---- */
 
@@ -21,8 +23,12 @@ static void hand_on(struct vbd_queue *mine, unsigned reports)
 
     if (reports & REPORT_BROKEN)
         vbd_ring_broken(vbd);
-    if (reports & REPORT_FLUSH_FAILED)
-        vbd_flush_failed(vbd, mine->flush_failure);
+    if (reports & REPORT_FLUSH_PARKED)
+        vbd_parked(vbd, IO_FLUSH, mine->flush_failure);
+    if (reports & REPORT_IO_PARKED)
+        vbd_parked(vbd, (enum io_operation)mine->io_failed, mine->io_failure);
+    if (reports & REPORT_CONTINUED)
+        vbd_continued(vbd);
     if (reports & REPORT_QUIET)
         vbd_queue_quiet(vbd);
     if (reports & REPORT_DRAINED) /* last: the vbd may be gone then */
@@ -55,14 +61,6 @@ static void ring_broken(void *context)
     report(context, REPORT_BROKEN);
 }
 
-static void flush_failed(void *context, int error)
-{
-    struct vbd_queue *mine = context;
-
-    mine->flush_failure = error;
-    report(mine, REPORT_FLUSH_FAILED);
-}
-
 static void quiet(void *context)
 {
     report(context, REPORT_QUIET);
@@ -85,10 +83,31 @@ static void io_failed(void *context, enum io_operation operation, uint64_t secto
                 strerror(-error));
 }
 
+static void parked(void *context, enum io_operation operation, uint64_t sector, int error)
+{
+    struct vbd_queue *mine = context;
+
+    if (operation == IO_FLUSH) {
+        mine->flush_failure = error;
+        report(mine, REPORT_FLUSH_PARKED);
+        return;
+    }
+    io_failed(context, operation, sector, error);
+    mine->io_failed = (int)operation;
+    mine->io_failure = error;
+    report(mine, REPORT_IO_PARKED);
+}
+
+static void continued(void *context)
+{
+    report(context, REPORT_CONTINUED);
+}
+
 static const struct queue_events queue_events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
-    .flush_failed = flush_failed,
+    .parked = parked,
+    .continued = continued,
     .drained = drained,
     .quiet = quiet,
 };
@@ -179,14 +198,14 @@ void vbd_queue_finish_all(struct vbd_queue *mine)
     (void)on_its_thread(mine, finish_all, NULL);
 }
 
-static void retry_flush(struct job *job)
+static void retry(struct job *job)
 {
-    queue_retry_flush(job->mine->served.queue);
+    queue_retry(job->mine->served.queue);
 }
 
-void vbd_queue_retry_flush(struct vbd_queue *mine)
+void vbd_queue_retry(struct vbd_queue *mine)
 {
-    (void)on_its_thread(mine, retry_flush, NULL);
+    (void)on_its_thread(mine, retry, NULL);
 }
 
 /* ---- connecting ---- */

@@ -102,16 +102,20 @@ static void take_place(struct vbd *vbd)
     vbd->opening.ready = NULL;
     vbd->opening.active = false;
     vbd->parameters = vbd->opening.wanted;
+    vbd->store->faults.pause_no_space = vbd->parameters.pause_no_space != 0;
+    vbd->store->faults.pause_error = vbd->parameters.pause_error != 0;
     if (!first || vbd->store->caps.direct)
         vbd->slab.header->data_lost = 0;
-    vbd->store->data_lost = vbd->slab.header->data_lost != 0;
+    vbd->store->faults.data_lost = vbd->slab.header->data_lost != 0;
     vbd_store_resume(vbd);
     send_caps(vbd, first ? WORKER_STORE_OPENED : WORKER_STORE_CHANGED, 0);
 }
 
 void vbd_store_quiet(struct vbd *vbd)
 {
-    if (vbd->opening.ready && vbd_unfinished(vbd) == 0)
+    /* A request that is parked is counted before it is not unfinished any more. */
+    if (vbd->opening.ready && vbd_unfinished(vbd) == 0 &&
+        (!vbd->store || vbd->store->faults.parked == 0))
         take_place(vbd);
 }
 
@@ -197,8 +201,8 @@ void vbd_store_open(struct vbd *vbd, const struct worker_open_store *wanted, int
 
 void vbd_change_store(struct vbd *vbd, const struct worker_open_store *wanted, int *fds)
 {
-    /* A flush that failed waits for the store it failed on. */
-    const bool paused = vbd->slab.header->store_paused != 0;
+    /* What failed is tried again on the store it failed on. */
+    const bool paused = vbd->store && vbd->store->faults.parked != 0;
 
     if (!vbd->store || vbd->opening.active || vbd->closing || paused) {
         worker_send_text(vbd->worker, WORKER_STORE_FAILED, vbd->number, -EBUSY,

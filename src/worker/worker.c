@@ -152,6 +152,10 @@ static void handle_message(struct worker *worker, const struct worker_message *m
         if (vbd)
             vbd_refresh_size(vbd);
         return;
+    case WORKER_RESUME:
+        if (vbd)
+            vbd_resume(vbd, message->error == -EUCLEAN);
+        return;
     case WORKER_GRANT_BUDGET:
         set_budget(worker, message->vbd);
         return;
@@ -165,6 +169,7 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     case WORKER_STORE_CLOSED:
     case WORKER_RING_BROKEN:
     case WORKER_STORE_ALERT:
+    case WORKER_STORE_CONTINUES:
     case WORKER_STORE_CHANGED:
     case WORKER_SIZE:
     case WORKER_MESSAGE_TYPES:

@@ -15,7 +15,7 @@ cases = Cases()
 
 WORKER = r'''
 import array, os, socket, struct, sys, time
-MAGIC, VERSION = 0x5742444b, 4
+MAGIC, VERSION = 0x5742444b, 5
 READY, OPEN_STORE, STORE_OPENED, STORE_FAILED, QUEUE_CONNECTED, DISCONNECTED, DRAINED, STORE_CLOSED, RING_BROKEN = 1, 2, 3, 4, 6, 9, 10, 12, 13
 STORE_CHANGED, SIZE = 16, 18
 link = socket.socket(fileno=3)

@@ -13,8 +13,8 @@ from .bed import Missing, tail
 from .vbd import INIT_WAIT
 from .xs import XenStore
 
-CONTROL_MAGIC, CONTROL_VERSION = 0x4342444B, 2
-PING, ATTACH, DETACH, RELOAD, RESIZE, INSERT, EJECT = range(1, 8)
+CONTROL_MAGIC, CONTROL_VERSION = 0x4342444B, 3
+PING, ATTACH, DETACH, RELOAD, RESIZE, INSERT, EJECT, RESUME, RESUME_AND_LOSE = range(1, 10)
 _numbers = itertools.count(1)
 
 

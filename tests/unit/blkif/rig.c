@@ -28,10 +28,25 @@ static void io_failed(void *context, enum io_operation operation, uint64_t secto
     ((struct rig *)context)->io_failed++;
 }
 
-static void flush_failed(void *context, int error)
+static void parked(void *context, enum io_operation operation, uint64_t sector, int error)
 {
+    (void)sector;
     assert_true(error < 0);
-    ((struct rig *)context)->flush_failed++;
+    if (operation == IO_FLUSH)
+        ((struct rig *)context)->flush_failed++;
+    else
+        ((struct rig *)context)->io_parked++;
+}
+
+/* As the owner does. */
+static void continued(void *context)
+{
+    struct rig *rig = context;
+
+    rig->continued++;
+    for (unsigned i = 0; i < RIG_QUEUES; i++)
+        if (rig->queue[i])
+            queue_retry(rig->queue[i]);
 }
 
 static void drained(void *context)
@@ -59,7 +74,8 @@ static void quiet(void *context)
 static const struct queue_events events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
-    .flush_failed = flush_failed,
+    .parked = parked,
+    .continued = continued,
     .drained = drained,
     .quiet = quiet,
 };

@@ -55,7 +55,9 @@ struct rig {
     struct queue *queue[RIG_QUEUES];
     unsigned broken;
     unsigned io_failed;
-    unsigned flush_failed;
+    unsigned flush_failed; /* and was parked */
+    unsigned io_parked;
+    unsigned continued;
     unsigned drained;
     unsigned quiet;
     bool destroy_when_drained; /* all queues, as a vbd does */

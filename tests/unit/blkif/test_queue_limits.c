@@ -328,7 +328,7 @@ static void a_ready_queue_can_be_destroyed(void **state)
     (void)state;
 
     queue_disconnect(rig->queue[0]);
-    queue_retry_flush(rig->queue[0]);
+    queue_retry(rig->queue[0]);
     queue_destroy(rig->queue[0]);
     rig->queue[0] = NULL;
     (void)rig_settle(rig);
@@ -393,7 +393,7 @@ static void every_request_is_answered_exactly_once(void **state)
             rig->turn.freed = true;
         }
         if (rand() % 3 == 0)
-            queue_retry_flush(rig->queue[0]);
+            queue_retry(rig->queue[0]);
         idle++;
         while (front_take(&rig->front[0], &response)) {
             assert_true(open[response.id % SPAN]);

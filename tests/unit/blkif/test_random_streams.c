@@ -88,6 +88,8 @@ static void begin(void)
         rig_connect(stream.rig, 1);
         stream.queues = 2;
     }
+    stream.rig->store.base.faults.pause_no_space = stream_chance(&stream, 2);
+    stream.rig->store.base.faults.pause_error = stream_chance(&stream, 2);
     model_init(&stream.model, stream.rig->store.disk);
     if (stream_chance(&stream, 3))
         stream.rig->store.room = 1 + (unsigned)stream_random(&stream, 8);
@@ -201,22 +203,26 @@ static void finish_one(void)
         return;
     const unsigned index = (unsigned)stream_random(&stream, store->held_count);
     const struct io *io = store->held[index];
-    int result = stream_chance(&stream, 25) ? -EIO : 0;
+    const struct store_faults *faults = &store->base.faults;
+    int result = !stream_chance(&stream, 25) ? 0 : stream_chance(&stream, 2) ? -EIO : -ENOSPC;
 
     if (result && io->operation == IO_DISCARD && stream_chance(&stream, 2))
         result = -ENOTSUP;
     struct stream_request *request = request_of_io(io);
+    const bool waits = io->operation == IO_FLUSH ||
+                       (result == -ENOSPC && io->operation != IO_READ ? faults->pause_no_space
+                                                                      : faults->pause_error);
 
-    if (result && request && io->operation != IO_FLUSH)
+    if (result && request && (!waits || (result == -ENOTSUP && io->operation == IO_DISCARD)))
         request->status = result == -ENOTSUP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
     fake_store_finish(store, index, result);
     stream.rig->turn.freed = true; /* as the worker says after it reaped */
 }
 
-static void retry_flushes(void)
+static void retry(void)
 {
     for (unsigned queue = 0; queue < stream.queues; queue++)
-        queue_retry_flush(stream.rig->queue[queue]);
+        queue_retry(stream.rig->queue[queue]);
 }
 
 static void put_some(void)
@@ -253,7 +259,7 @@ static void step(bool more)
     scribble();
     finish_one();
     if (!more || stream_chance(&stream, 8))
-        retry_flushes();
+        retry();
     for (unsigned queue = 0; queue < stream.queues && stream_chance(&stream, 20); queue++)
         (void)queue_trim(stream.rig->queue[queue]);
 }

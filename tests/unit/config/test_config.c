@@ -36,14 +36,15 @@ static int print_options(char *out, size_t size, const struct disk_options *opti
 {
     char queues[16];
 
-    return snprintf(out, size,
-                    "engine %d\ndirect %d\nsector-size %u\nmax-ring-page-order %u\n"
-                    "max-requests %u\nmax-request-segments %u\nmax-indirect-segments %u\n"
-                    "max-queues %s\npersistent-grants %d\ndiscard %d\n",
-                    (int)options->engine, options->direct, options->sector_size,
-                    options->max_ring_page_order, options->max_requests, options->max_segments,
-                    options->max_indirect_segments, print_queues(options->max_queues, queues),
-                    options->persistent, options->discard);
+    return snprintf(
+        out, size,
+        "engine %d\ndirect %d\nsector-size %u\nmax-ring-page-order %u\n"
+        "max-requests %u\nmax-request-segments %u\nmax-indirect-segments %u\n"
+        "max-queues %s\npersistent-grants %d\ndiscard %d\non-no-space %d\non-error %d\n",
+        (int)options->engine, options->direct, options->sector_size, options->max_ring_page_order,
+        options->max_requests, options->max_segments, options->max_indirect_segments,
+        print_queues(options->max_queues, queues), options->persistent, options->discard,
+        options->on_no_space, options->on_error);
 }
 
 static void print_config(const struct config *config, char *out, size_t size)
@@ -84,7 +85,9 @@ static struct config parent(const char *folder)
                                         .max_indirect_segments = 34,
                                         .max_queues = 5,
                                         .persistent = true,
-                                        .discard = false};
+                                        .discard = false,
+                                        .on_no_space = FAULT_REPORT,
+                                        .on_error = FAULT_REPORT};
     return config;
 }
 
@@ -204,7 +207,7 @@ static void example_file_holds_the_defaults(void **state)
         fail_msg("%s", why);
     print_config(&config, from_example, sizeof(from_example));
     assert_string_equal(from_example, defaults);
-    assert_int_equal(set, 21);
+    assert_int_equal(set, 23);
     assert_int_equal(config_load("../../../conf/disks.d/example.conf", why, &config), -EINVAL);
 }
 

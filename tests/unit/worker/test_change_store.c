@@ -120,7 +120,7 @@ static void a_flush_that_fails_meanwhile_keeps_the_old_store(void **state)
     rig_run(1100);
     assert_int_equal(old->held_count, 1);
     fake_store_finish_all(old);
-    rig_run(2);
+    (void)rig_expect(WORKER_STORE_CONTINUES, VBD);
     assert_int_equal(rig_shared()->rsp_prod, 1);
     rig_request(event, BLKIF_OP_WRITE, 0);
     assert_int_equal(old->held_count, 1);
