@@ -75,9 +75,9 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     copy_text(file->vdev, sizeof(file->vdev), vbd->toolstack.vdev);
     copy_text(file->target, sizeof(file->target), vbd->toolstack.target);
     copy_text(file->reason, sizeof(file->reason),
-              vbd->forgotten ? "XenStore has lost its nodes: it is served until its domain ends"
-              : vbd->pause.paused ? vbd->pause.reason
-                                  : vbd->reason);
+              vbd->pause.paused ? vbd->pause.reason
+              : vbd->forgotten  ? "XenStore has lost its nodes: it is served until its domain ends"
+                                : vbd->reason);
     file->forgotten = vbd->forgotten;
     file->removable = vbd->toolstack.cdrom;
     file->discard = vbd->store == STORE_OPEN && vbd->offer.discard;

@@ -61,13 +61,6 @@ static void on_reload(void *context, struct control_call_token *token)
     keep("reload", "", token);
 }
 
-static void on_resume(void *context, const char *backend_path, bool accept_loss,
-                      struct control_call_token *token)
-{
-    assert_ptr_equal(context, &tokens);
-    keep(accept_loss ? "resume and lose" : "resume", backend_path, token);
-}
-
 static void on_insert(void *context, const char *backend_path, const char *target,
                       struct control_call_token *token)
 {
@@ -83,7 +76,6 @@ static int start(void)
                                               .detach = on_detach,
                                               .reload = on_reload,
                                               .resize = on_resize,
-                                              .resume = on_resume,
                                               .insert = on_insert};
 
     return control_server_start(loop, path, &handlers, &server);
@@ -215,10 +207,6 @@ static void media_and_sizes_reach_their_handlers(void **state)
     (void)close(ask(CONTROL_RESIZE, "backend/vbd/3/51712"));
     assert_string_equal(last_call, "resize");
     assert_string_equal(last_path, "backend/vbd/3/51712");
-    (void)close(ask(CONTROL_RESUME, "backend/vbd/3/51712"));
-    assert_string_equal(last_call, "resume");
-    (void)close(ask(CONTROL_RESUME_AND_LOSE, "backend/vbd/3/51712"));
-    assert_string_equal(last_call, "resume and lose");
     (void)close(ask(CONTROL_EJECT, "backend/vbd/3/51728"));
     assert_string_equal(last_call, "insert");
     assert_string_equal(last_target, "");
