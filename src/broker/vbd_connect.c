@@ -28,6 +28,10 @@ static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct nego
                                     &state, &nodes);
     if (error == -EPIPE)
         return -EAGAIN; /* they are looked at when xenstored is back */
+    if (error == -EAGAIN) {
+        snprintf(why, NEGOTIATE_WHY_MAX, "the frontend's nodes change while they are read");
+        return -EBUSY;
+    }
     if (error != 0) {
         snprintf(why, NEGOTIATE_WHY_MAX, "can't read the frontend's nodes: %s", strerror(-error));
         return error;
