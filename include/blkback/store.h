@@ -77,12 +77,11 @@ struct store_driver {
 /*
  * What becomes of failures, and which requests wait because of one: parked ones are tried again
  * until they succeed, and meanwhile nothing else that changes the disk is started, on whatever
- * ring. Kept by the queues, on any thread; the policy by whoever opened the store, before its first
- * I/O.
+ * ring. Kept by the queues, on any thread; the policy by whoever opened the store.
  */
 struct store_faults {
-    bool pause_no_space; /* else what fails for want of space is answered with an error */
-    bool pause_error;    /* the same for other errors of the store */
+    _Atomic bool pause_no_space; /* else what fails for want of space is answered with an error */
+    _Atomic bool pause_error;    /* the same for other errors of the store */
     _Atomic unsigned parked;
     _Atomic unsigned parked_flushes; /* of them: nothing at all is started meanwhile */
     /* A flush through the page cache failed, which lost data and is reported once: no later success

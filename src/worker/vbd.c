@@ -91,6 +91,8 @@ static void finish_disconnect(struct vbd *vbd)
         const struct worker_message drained = worker_message(WORKER_DRAINED, vbd->number);
 
         vbd->disconnecting = false;
+        if (vbd->store)
+            vbd_pause_policy(vbd);
         worker_send(vbd->worker, &drained);
         vbd_store_quiet(vbd);
     }
@@ -236,6 +238,7 @@ void vbd_finish(struct vbd *vbd)
     if (vbd->closing || vbd->disconnecting)
         return;
     vbd->finishing = true;
+    vbd_pause_no_more(vbd);
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
         if (vbd->queues[i].served.queue)
             vbd_queue_finish_all(&vbd->queues[i]);

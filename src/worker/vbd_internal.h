@@ -81,6 +81,13 @@ void vbd_pause_init(struct vbd *vbd);
 void vbd_parked(struct vbd *vbd, enum io_operation operation, int error);
 void vbd_continued(struct vbd *vbd);
 
+/* What fails waits, or is answered with an error, as was asked for with the store in use. */
+void vbd_pause_policy(struct vbd *vbd);
+
+/* The frontend is leaving: what waits is tried once more, and what fails is answered. But flushes.
+ */
+void vbd_pause_no_more(struct vbd *vbd);
+
 /* The rings are let go of, and what waited with them. */
 void vbd_pause_end(struct vbd *vbd);
 

@@ -40,6 +40,22 @@ void vbd_pause_init(struct vbd *vbd)
     vbd->pause.timer.fire = timer_fired;
 }
 
+void vbd_pause_policy(struct vbd *vbd)
+{
+    faults_of(vbd)->pause_no_space = vbd->parameters.pause_no_space != 0;
+    faults_of(vbd)->pause_error = vbd->parameters.pause_error != 0;
+}
+
+void vbd_pause_no_more(struct vbd *vbd)
+{
+    if (!vbd->store)
+        return;
+    faults_of(vbd)->pause_no_space = false;
+    faults_of(vbd)->pause_error = false;
+    if (faults_of(vbd)->parked)
+        try_again(vbd);
+}
+
 void vbd_pause_end(struct vbd *vbd)
 {
     loop_stop_timer(main_loop(vbd), &vbd->pause.timer);

@@ -102,8 +102,7 @@ static void take_place(struct vbd *vbd)
     vbd->opening.ready = NULL;
     vbd->opening.active = false;
     vbd->parameters = vbd->opening.wanted;
-    vbd->store->faults.pause_no_space = vbd->parameters.pause_no_space != 0;
-    vbd->store->faults.pause_error = vbd->parameters.pause_error != 0;
+    vbd_pause_policy(vbd);
     if (!first || vbd->store->caps.direct)
         vbd->slab.header->data_lost = 0;
     vbd->store->faults.data_lost = vbd->slab.header->data_lost != 0;

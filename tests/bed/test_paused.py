@@ -245,15 +245,20 @@ def detached(t, how):
     """Within the time that libxl gives, and what was answered is there."""
     disk, faults, front = no_space(t)
     start = time.monotonic()
-    disk.contents[:PAGE] = open(disk.path, "rb").read(PAGE)  # the write was never answered
+    with open(disk.path, "rb") as f:
+        before = f.read(2 * PAGE)
+    disk.contents[:PAGE] = before[:PAGE]  # the write was not done
     if how == "destroyed":
         disk.vbd.domain.destroy()
         disk.vbd.xs.rm(disk.vbd.front)
     disk.vbd.force_close()
-    if how == "closed":
+    if how == "closed":  # and waits for its answers, as Linux does
+        put_writes(disk, front, [8], 0x5b)
+        disk.contents[8 * 512:8 * 512 + PAGE] = before[8 * 512:]
         disk.vbd.set_front_state(CLOSED)
+        assert list(front.take_all(5.0).values()) == [ERROR, ERROR]
     disk.vbd.wait_backend(CLOSED, timeout=10)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 5
     t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the guest's pages to be given back")
     faults.calm()
     time.sleep(1.2)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A disk whose store fails, in its worker: what the broker is told, when it is tried again, and
  * what it takes to go on after a loss. */
+#include "vbd_internal.h"
 #include "worker_rig.h"
 
 #include <errno.h>
@@ -10,11 +11,9 @@
 
 #define VBD 3U
 
-/* Opened, connected, and out of space with one write. */
-static int pause_disk(void)
+/* Connected, and out of space with one write. */
+static int pause_next(void)
 {
-    rig_open(VBD);
-    rig_store->base.faults.pause_no_space = true;
     const int event = rig_connect(VBD);
 
     rig_request(event, BLKIF_OP_WRITE, 0);
@@ -25,6 +24,14 @@ static int pause_disk(void)
     assert_non_null(strstr(alert.u.text, "write failed: No space left"));
     assert_int_equal(rig_shared()->rsp_prod, 0);
     return event;
+}
+
+static int pause_disk(void)
+{
+    rig_open(VBD);
+    vbd_find(&rig_worker, VBD)->parameters.pause_no_space = 1;
+    vbd_pause_policy(vbd_find(&rig_worker, VBD));
+    return pause_next();
 }
 
 static void end(int event)
@@ -155,6 +162,29 @@ static void a_paused_disk_is_let_go_of(void **state)
     end(next);
 }
 
+/* It waits for its answers, and for nobody who makes room. */
+static void a_frontend_that_leaves_is_answered(void **state)
+{
+    (void)state;
+    const int event = pause_disk();
+
+    rig_request(event, BLKIF_OP_WRITE, 64);
+    assert_int_equal(rig_store->held_count, 0);
+    rig_send_plain(WORKER_FINISH, VBD);
+    rig_run(2);
+    assert_int_equal(rig_store->held_count, 1);
+    fake_store_finish(rig_store, 0, -ENOSPC);
+    (void)rig_expect(WORKER_STORE_CONTINUES, VBD);
+    rig_run(2);
+    assert_int_equal(rig_shared()->rsp_prod, 1);
+    fake_store_finish(rig_store, 0, -ENOSPC);
+    (void)rig_expect(WORKER_DISCONNECTED, VBD);
+    (void)rig_expect(WORKER_DRAINED, VBD);
+    assert_int_equal(rig_store->trace_length, 6);
+    (void)close(event);
+    end(pause_next());
+}
+
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, rig_set_up, rig_tear_down)
 
 int main(void)
@@ -165,6 +195,7 @@ int main(void)
         WITH_RIG(an_error_waits_for_somebody),
         WITH_RIG(a_loss_has_to_be_accepted),
         WITH_RIG(a_paused_disk_is_let_go_of),
+        WITH_RIG(a_frontend_that_leaves_is_answered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
