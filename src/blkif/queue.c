@@ -45,6 +45,10 @@ static void io_done(struct io *io)
     struct request *request = (struct request *)((char *)io - offsetof(struct request, io));
     struct queue *queue = request->queue;
 
+    /* Of flushes that were in flight together one alone is told of a loss: none that came back with
+     * it may be believed, whichever is looked at first. */
+    if (io->operation == IO_FLUSH && io->result < 0 && !queue->disconnected)
+        queue_note_loss(queue);
     request_list_push(&queue->returned, request);
     turn_mark_ready(queue);
 }

@@ -91,6 +91,8 @@ int queue_recover(struct queue *queue, const struct journal_recovered *recovered
 
 /* Whether the policy is to wait for the store to recover from that error, not to answer with it. */
 bool queue_must_park(const struct queue *queue, const struct io *io);
+/* A flush failed: what the page cache lost is lost for all rings, and for a successor. */
+void queue_note_loss(struct queue *queue);
 /* Puts a request that the store failed back before those that wait, for queue_retry(). */
 void queue_park(struct queue *queue, struct request *request, int error);
 /* It is not parked any more. Returns true if it was the last of the store. */

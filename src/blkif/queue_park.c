@@ -36,10 +36,8 @@ bool queue_blocked(const struct queue *queue)
     return queue->store->faults.parked_flushes != 0;
 }
 
-/* What the page cache lost is lost for all rings, and for a successor. */
-static void note_failed_flush(struct queue *queue)
+void queue_note_loss(struct queue *queue)
 {
-    queue->statistics->flushes_parked++;
     if (queue->store->caps.direct)
         return;
     queue->store->faults.data_lost = true;
@@ -69,8 +67,10 @@ void queue_park(struct queue *queue, struct request *request, int error)
     struct store_faults *faults = &queue->store->faults;
     const enum io_operation operation = request->io.operation;
 
-    if (operation == IO_FLUSH)
-        note_failed_flush(queue);
+    if (operation == IO_FLUSH) {
+        queue->statistics->flushes_parked++;
+        queue_note_loss(queue);
+    }
     /* The counters first: whoever sees that nothing is in flight any more sees them too. */
     if (request->parked == REQUEST_NOT_PARKED) {
         faults->parked++;
