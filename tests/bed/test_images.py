@@ -98,5 +98,38 @@ def two_daemons_side_by_side(t):
         disk.serves(front)
 
 
+HEADERS = {
+    "qcow2": b"QFI\xfb\0\0\0\x03" + (104).to_bytes(8, "big") + (11).to_bytes(4, "big") + (16).to_bytes(4, "big")
+             + (1 << 40).to_bytes(8, "big") + b"\0" * 68 + b"/etc/passwd",
+    "vmdk": b"# Disk DescriptorFile\nversion=1\ncreateType=\"monolithicFlat\"\nRW 99 FLAT \"/etc/passwd\" 0\n",
+    "vhd": b"conectix" + b"\0\0\0\x02" * 20,
+    "vhdx": b"vhdxfile" + b"\0" * 64,
+    "qed": b"QED\0" + b"\1\0\0\0" * 16,
+    "luks": b"LUKS\xba\xbe\0\x02" + b"\0" * 64,
+}
+
+
+@cases.over("what-a-guest-writes-is-no-format", *HEADERS)
+def no_format(t, name):
+    """The header of another format in a raw image: the disk stays what it was, attached anew or grown."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    written = HEADERS[name].ljust(PAGE, b"\0")
+    for sector in (0, front.sectors() - 8):  # some formats have theirs at the end
+        assert front.write(sector, written) == OKAY
+        disk.contents[sector * 512:sector * 512 + PAGE] = written
+    front.close()
+    disk.vbd.force_close()
+    disk.vbd.wait_backend(CLOSED)
+    disk.daemon.detach(disk.vbd)
+    disk.vbd.remove()
+    again = t.disk(disk.daemon, image=(disk.path, disk.contents))
+    front = again.connect()
+    assert front.sectors() == len(disk.contents) // 512
+    assert front.read(0, 8) == written
+    assert front.read(front.sectors() - 8, 8) == written
+    again.serves(front)
+
+
 if __name__ == "__main__":
     cases.main()

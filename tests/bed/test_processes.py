@@ -3,6 +3,7 @@
 """blkbackd's processes: workers and brokers that die, hang, restart; and what the guests and the toolstack see of it."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -325,6 +326,36 @@ def nothing_stays_open_in_the_broker(t):
         disk.vbd.remove()
     t.bed.wait_for(lambda: not daemon.workers(), "the workers' end")
     t.bed.wait_for(lambda: count() == before, f"descriptors to be closed ({count()} now, {before} before)")
+
+
+@cases.add
+def no_descriptors_are_left(t):
+    """The new disk is refused, the old one is served on; when there are some again, the next disk is served."""
+    daemon = t.blkbackd(attach_timeout=3)
+    old = t.disk(daemon)
+    front = old.connect()
+    pid = daemon.process.pid
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
+    path, _ = t.bed.image(MIB)
+    vbd = Vbd(t.new_domain(), "vbd")
+    vbd.create(daemon.nodes(path))
+    vbd.wait_backend(INIT_WAIT)
+    try:
+        daemon.attach(vbd)
+    except Refused as e:
+        assert "open files" in str(e), e
+    else:
+        raise AssertionError("attached without descriptors")
+    front.exercise(old.contents, requests=200, depth=16)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    vbd.force_close()
+    vbd.wait_backend(CLOSED)
+    vbd.remove()
+    after = t.disk(daemon)
+    after.serves(after.connect())
+    old.serves(front)
 
 
 cases.main()
