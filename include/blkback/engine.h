@@ -50,6 +50,10 @@ extern const struct engine_ops engine_uring;
 extern const struct engine_ops engine_aio;
 extern const struct engine_ops engine_inline;
 
+/* Whether an instance of engine_uring can be used for nothing but what it is made for (Linux 5.10).
+ */
+bool engine_uring_restricted(const struct engine *engine);
+
 /*
  * For what only blocking system calls can do: discards, where io_uring can't. A thread of its own,
  * which `create` starts with all signals blocked, makes the calls one after the other, in turns

@@ -30,7 +30,8 @@
 #define STATE_MAX_RING_PAGES 32U
 #define STATE_MAX_SLOTS \
     1024U /* of one ring: 32 pages of 112-byte entries, rounded down to a power of two */
-#define STATE_TEXT_MAX 256U
+#define STATE_TEXT_MAX    256U
+#define STATE_SANDBOX_MAX 200U
 
 /* ---- connection file: "<domid>-<devid>.conn" ---- */
 
@@ -73,12 +74,14 @@ struct connection_file {
     char target[STATE_TEXT_MAX];
     char reason[STATE_TEXT_MAX]; /* why the disk can't be served; empty if it can */
     struct connection_queue queues[STATE_MAX_QUEUES];
-    uint32_t max_indirect_segments; /* while connected */
-    uint32_t persistent;            /* the same: granted pages may stay mapped */
-    uint32_t removable;             /* a drive; empty while `target` is */
-    uint32_t discard;               /* the guest may */
-    uint32_t forgotten;             /* XenStore has lost its nodes: no successor can take it up */
-    uint32_t pad2;                  /* 0 */
+    uint32_t max_indirect_segments;  /* while connected */
+    uint32_t persistent;             /* the same: granted pages may stay mapped */
+    uint32_t removable;              /* a drive; empty while `target` is */
+    uint32_t discard;                /* the guest may */
+    uint32_t forgotten;              /* XenStore has lost its nodes: no successor can take it up */
+    uint32_t pad2;                   /* 0 */
+    char sandbox[STATE_SANDBOX_MAX]; /* its worker's: "full", "partial: " and what is left out,
+                                        "off"; empty: no worker */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */

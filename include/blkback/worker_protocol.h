@@ -7,7 +7,7 @@
  *
  * The messages and what is sent with them; W is the worker, B the broker:
  *
- *     W READY               sealed, may be given vbds
+ *     W READY               sealed, may be given vbds; how its sandbox is
  *     B OPEN_STORE          image and slab; without an image the slab alone
  *     W STORE_OPENED        its capabilities
  *     W STORE_FAILED        the reason
@@ -152,7 +152,8 @@ struct worker_message {
         struct worker_open_store open_store;
         struct worker_store_opened store_opened;
         struct worker_connect_queue connect_queue;
-        char text[STATE_TEXT_MAX]; /* FAILED, BROKEN, ALERT: the reason, for people */
+        char text[STATE_TEXT_MAX]; /* FAILED, BROKEN, ALERT: the reason, for people;
+                                      READY: the sandbox, as in connection_file */
     } u;
 };
 
@@ -160,7 +161,7 @@ struct worker_message {
 struct worker_message worker_message(enum worker_message_type type, uint32_t vbd);
 
 /* Sends it with `fd_count` descriptors (at most WORKER_MESSAGE_MAX_FDS), which stay the caller's.
- * Returns 0 or -errno. */
+ * Never waits. Returns 0; -EAGAIN when the other side reads too little; or -errno. */
 int worker_message_send(int socket, const struct worker_message *message, const int *fds,
                         unsigned fd_count);
 

@@ -87,7 +87,8 @@ static bool connection_valid(const struct connection_file *connection)
            terminated(connection->vdev, sizeof(connection->vdev)) &&
            terminated(connection->engine, sizeof(connection->engine)) &&
            terminated(connection->target, sizeof(connection->target)) &&
-           terminated(connection->reason, sizeof(connection->reason));
+           terminated(connection->reason, sizeof(connection->reason)) &&
+           terminated(connection->sandbox, sizeof(connection->sandbox));
 }
 
 int connection_read(int fd, struct connection_file *out)

@@ -46,7 +46,7 @@ int worker_message_send(int socket, const struct worker_message *message, const 
         memcpy(CMSG_DATA(control), fds, fd_count * sizeof(int));
     }
     for (;;) {
-        ssize_t sent = sendmsg(socket, &header, MSG_NOSIGNAL);
+        ssize_t sent = sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent == (ssize_t)sizeof(copy))
             return 0;
         if (sent >= 0)
@@ -96,13 +96,13 @@ static void terminate_strings(struct worker_message *message)
     case WORKER_SIZE:
         message->u.store_opened.engine[sizeof(message->u.store_opened.engine) - 1] = '\0';
         break;
+    case WORKER_READY:
     case WORKER_STORE_FAILED:
     case WORKER_QUEUE_FAILED:
     case WORKER_RING_BROKEN:
     case WORKER_STORE_ALERT:
         message->u.text[sizeof(message->u.text) - 1] = '\0';
         break;
-    case WORKER_READY:
     case WORKER_CONNECT_QUEUE:
     case WORKER_QUEUE_CONNECTED:
     case WORKER_DISCONNECT:

@@ -50,6 +50,7 @@ struct config {
     char worker[CONFIG_PATH_MAX]; /* the worker's binary; default: beside the broker's own */
     char hook[CONFIG_PATH_MAX];   /* name of the hook script; only its last component is compared */
     uint32_t worker_uid_base; /* a worker's uid and gid are this + domid; 0: stays root (tests) */
+    bool worker_sandbox;      /* whether workers are confined beyond their uid */
     uint32_t attach_timeout;  /* seconds the hook's add waits for an image that is in use */
     uint64_t worker_buffer_size; /* bytes of data buffers per worker */
     uint32_t queue_threads;      /* of a worker; 0: as many as CPUs, at most disk.max_queues */

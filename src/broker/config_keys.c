@@ -75,6 +75,8 @@ const struct config_key config_keys[] = {
      "the worker's program"},
     {"worker", "uid-base", CONFIG_U32, DAEMON(worker_uid_base), 0, UID_BASE_MAX, NULL, "1900000000",
      NULL, "a worker's uid and gid are this plus the domain's number"},
+    {"worker", "sandbox", CONFIG_BOOL, DAEMON(worker_sandbox), 0, 0, NULL, "on", NULL,
+     "whether workers are confined"},
     {"worker", "buffer-size", CONFIG_SIZE, DAEMON(worker_buffer_size), BUFFER_SIZE_MIN, UINT64_C(1) << 40,
      NULL, "64M", "bytes", "memory for data in flight, per worker"},
     {"worker", "queue-threads", CONFIG_U32, DAEMON(queue_threads), 0, STATE_MAX_QUEUES, NULL, "0",

@@ -35,6 +35,7 @@ struct domain {
     unsigned in_vain;  /* workers that died in a row and had answered nothing */
     uint64_t answered; /* by all workers so far */
     char last_death[64];
+    char sandbox[STATE_SANDBOX_MAX]; /* what its worker says of it, before it knows of any guest */
     char uuid[40];
     TAILQ_HEAD(, vbd) vbds;
 };
@@ -184,10 +185,11 @@ void domain_share_grants(struct broker *broker)
     }
 }
 
-static bool on_ready(struct domain *domain)
+static bool on_ready(struct domain *domain, const struct worker_message *message)
 {
     if (domain->ready)
         return false;
+    (void)log_escape(message->u.text, domain->sandbox, sizeof(domain->sandbox));
     domain->ready = true;
     ev_timer_stop(domain->broker->loop, &domain->ready_timer);
     domain_share_grants(domain->broker);
@@ -205,7 +207,7 @@ static void on_message(void *context, const struct worker_message *message)
     bool expected = false;
 
     if (message->type == WORKER_READY) {
-        expected = on_ready(domain);
+        expected = on_ready(domain, message);
     } else if (message->vbd != 0 && message->vbd <= domain->last_number) {
         struct vbd *vbd;
         TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
@@ -260,6 +262,7 @@ static void on_exit_of_worker(void *context, const char *how)
     }
     domain->worker = NULL;
     domain->ready = false;
+    domain->sandbox[0] = '\0';
     snprintf(domain->last_death, sizeof(domain->last_death), "%s", how);
     if (!domain->retired && !broker->stopping)
         plan_restart(domain);
@@ -288,6 +291,7 @@ int domain_need_worker(struct domain *domain)
         .binary = &domain->broker->worker,
         .domid = domain->domid,
         .uid = config->worker_uid_base == 0 ? 0 : config->worker_uid_base + domain->domid,
+        .sandbox = config->worker_sandbox,
         .buffer_size = config->worker_buffer_size,
         .queue_threads = config_queue_threads(config),
         .log_level = config->log_level,
@@ -343,6 +347,11 @@ int domain_send(struct domain *domain, const struct worker_message *message, con
 uint32_t domain_worker_pid(const struct domain *domain)
 {
     return domain->worker != NULL ? worker_process_pid(domain->worker) : 0;
+}
+
+const char *domain_sandbox(const struct domain *domain)
+{
+    return domain->sandbox;
 }
 
 void domain_stop_workers(struct broker *broker)

@@ -36,6 +36,9 @@ void domain_share_grants(struct broker *broker);
 /* 0: none. */
 uint32_t domain_worker_pid(const struct domain *domain);
 
+/* How its worker is confined, in words; empty while it has none that is ready. */
+const char *domain_sandbox(const struct domain *domain);
+
 /* Workers that died in a row while no request was answered. */
 unsigned domain_deaths_in_vain(const struct domain *domain);
 

@@ -2,6 +2,7 @@
 /* blkbackd, the broker: command line, lock file, signals. */
 #include "blkback/paths.h"
 #include "broker.h"
+#include "capabilities.h"
 #include "check_upgrade.h"
 #include "notify.h"
 
@@ -220,6 +221,9 @@ int main(int argc, char **argv)
         return check_disks(&config);
     log_set_level(config.log_level);
     umask(077);
+    int error = capabilities_drop();
+    if (error != 0)
+        log_warning("can't give up capabilities: %s", strerror(-error));
     if (lock_run_dir(&config) < 0)
         return EXIT_FAILURE;
     return run(&options, &config);

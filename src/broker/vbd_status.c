@@ -68,6 +68,7 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     file->backend_state = (uint32_t)vbd_phase_state(vbd->phase);
     file->online = vbd->online;
     file->worker_pid = domain_worker_pid(vbd->domain);
+    copy_text(file->sandbox, sizeof(file->sandbox), domain_sandbox(vbd->domain));
     file->read_only = vbd->toolstack.read_only || vbd->disk.read_only;
     copy_text(file->boot_id, sizeof(file->boot_id), vbd->broker->boot_id);
     copy_text(file->domain_uuid, sizeof(file->domain_uuid), vbd->user.uuid);

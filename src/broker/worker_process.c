@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -82,7 +83,9 @@ static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
     if (worker->socket >= 0)
         on_readable(loop, &worker->readable, 0); /* what it said before its end */
     hang_up(worker);
-    if (WIFSIGNALED(watcher->rstatus))
+    if (WIFSIGNALED(watcher->rstatus) && WTERMSIG(watcher->rstatus) == SIGSYS)
+        snprintf(how, sizeof(how), "killed for a system call that its sandbox forbids");
+    else if (WIFSIGNALED(watcher->rstatus))
         snprintf(how, sizeof(how), "killed by signal %d", WTERMSIG(watcher->rstatus));
     else
         snprintf(how, sizeof(how), "exit status %d", WEXITSTATUS(watcher->rstatus));
@@ -151,6 +154,24 @@ static void binary_path(const struct worker_binary *binary, char path[PROC_PATH_
     snprintf(path, PROC_PATH_MAX, "/proc/%ld/fd/%d", (long)getpid(), binary->fd);
 }
 
+/*
+ * As posix_spawn(), the new process being the first of a pid namespace of its own, where we may
+ * make one: it then sees and signals nobody. We stay in ours.
+ */
+static int spawn_apart(pid_t *pid, const char *binary, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const *arguments)
+{
+    const int ours = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+    const bool apart = ours >= 0 && unshare(CLONE_NEWPID) == 0;
+    const int error = posix_spawn(pid, binary, actions, attributes, arguments, environ);
+
+    if (apart && setns(ours, CLONE_NEWPID) != 0)
+        log_error("can't return to the pid namespace of blkbackd: %s", strerror(errno));
+    if (ours >= 0)
+        close(ours);
+    return error;
+}
+
 static int spawn(const struct worker_process_options *options, int socket, pid_t *pid)
 {
     char path[PROC_PATH_MAX];
@@ -169,6 +190,8 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
                                uid,
                                "--gid",
                                uid,
+                               "--sandbox",
+                               options->sandbox ? "on" : "off",
                                "--buffer-size",
                                buffer_size,
                                "--queue-threads",
@@ -194,7 +217,8 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
     if (error == 0)
         error = prepare_signals(&attributes);
     if (error == 0)
-        error = posix_spawn(pid, path, &actions, &attributes, writable, environ);
+        error = options->sandbox ? spawn_apart(pid, path, &actions, &attributes, writable)
+                                 : posix_spawn(pid, path, &actions, &attributes, writable, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return -error;

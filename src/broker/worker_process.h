@@ -27,6 +27,7 @@ struct worker_process_options {
     const struct worker_binary *binary;
     uint32_t domid;
     uint32_t uid; /* and gid */
+    bool sandbox; /* it is to confine itself, and is started in a pid namespace of its own */
     uint64_t buffer_size;
     uint32_t queue_threads;
     enum log_level log_level;

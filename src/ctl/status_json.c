@@ -78,6 +78,7 @@ static json_t *connection_object(const struct connection_file *connection)
     set_bool(object, "discard", connection->discard != 0);
     set_bool(object, "removable", connection->removable != 0);
     set_number(object, "worker_pid", connection->worker_pid);
+    set_text(object, "sandbox", connection->sandbox);
     set_number(object, "rings", connection->queue_count);
     set_number(object, "ring_pages",
                connection->queue_count ? UINT64_C(1) << connection->ring_order : 0);

@@ -132,6 +132,7 @@ static void print_connection(const struct connection_file *connection)
     print_line("direct I/O", connection->direct ? "yes" : "no");
     print_line("discard", connection->discard ? "yes" : "no");
     print_number("worker pid", connection->worker_pid);
+    print_text("sandbox", connection->sandbox);
     if (connection->queue_count == 0) {
         print_line("ring", "not connected");
         return;

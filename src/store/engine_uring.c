@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define REAP_BATCH 64U
 
@@ -20,6 +22,7 @@ struct uring {
     struct engine base;
     struct io_uring ring;
     unsigned depth;
+    bool restricted;  /* to what the engine uses */
     struct io *again; /* to be handed to the kernel once more */
 };
 
@@ -28,15 +31,17 @@ static struct uring *uring_of(struct engine *engine)
     return (struct uring *)engine;
 }
 
+/* All that this engine ever submits. */
+static const uint8_t opcodes[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
+                                  IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+
 static int check_opcodes(struct io_uring *ring)
 {
-    static const int needed[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
-                                 IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     int error = probe ? 0 : -ENOSYS;
 
-    for (unsigned i = 0; !error && i < sizeof(needed) / sizeof(needed[0]); i++) {
-        if (!io_uring_opcode_supported(probe, needed[i]))
+    for (unsigned i = 0; !error && i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+        if (!io_uring_opcode_supported(probe, opcodes[i]))
             error = -ENOSYS;
     }
     io_uring_free_probe(probe);
@@ -50,16 +55,57 @@ static int check_opcodes(struct io_uring *ring)
  */
 static int make_ring(unsigned depth, struct io_uring *ring)
 {
-    /* Linux 5.19: completions need not interrupt a busy thread, they are taken up when it enters
-     * the kernel or asks. */
-    struct io_uring_params params = {.flags =
-                                         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG};
-    int error = io_uring_queue_init_params(depth, ring, &params);
+    /* What newer kernels can comes first. Linux 5.19: completions need not interrupt a busy thread,
+     * they are taken up when it enters the kernel or asks. Linux 5.10: a ring begins disabled, for
+     * restrictions to be set. */
+    static const unsigned flags[] = {IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN |
+                                         IORING_SETUP_TASKRUN_FLAG,
+                                     IORING_SETUP_R_DISABLED, 0};
+    int error = -EINVAL;
 
-    if (error != -EINVAL)
+    for (unsigned i = 0; error == -EINVAL && i < sizeof(flags) / sizeof(flags[0]); i++) {
+        struct io_uring_params params = {.flags = flags[i]};
+
+        error = io_uring_queue_init_params(depth, ring, &params);
+    }
+    return error;
+}
+
+/* By system call: Debian 12's liburing declares functions for these and does not export them. */
+static int register_at(const struct io_uring *ring, unsigned what, const void *array,
+                       unsigned count)
+{
+    return syscall(SYS_io_uring_register, ring->ring_fd, what, array, count) < 0 ? -errno : 0;
+}
+
+/*
+ * A ring is a second way to make system calls, which a filter of those does not see: from here on
+ * it takes what this engine uses, without any flag, and nothing can be registered.
+ */
+static int restrict_ring(const struct io_uring *ring)
+{
+    enum { COUNT = sizeof(opcodes) / sizeof(opcodes[0]) };
+    struct io_uring_restriction restrictions[COUNT] = {0};
+
+    if (!(ring->flags & IORING_SETUP_R_DISABLED))
+        return -ENOSYS;
+    for (unsigned i = 0; i < COUNT; i++) {
+        restrictions[i].opcode = IORING_RESTRICTION_SQE_OP;
+        restrictions[i].sqe_op = opcodes[i];
+    }
+    return register_at(ring, IORING_REGISTER_RESTRICTIONS, restrictions, COUNT);
+}
+
+static int open_ring(struct uring *uring)
+{
+    int error = check_opcodes(&uring->ring);
+
+    if (error)
         return error;
-    params = (struct io_uring_params){0};
-    return io_uring_queue_init_params(depth, ring, &params);
+    uring->restricted = restrict_ring(&uring->ring) == 0;
+    if (!(uring->ring.flags & IORING_SETUP_R_DISABLED))
+        return 0;
+    return register_at(&uring->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 static int uring_create(unsigned depth, struct engine **out)
@@ -77,7 +123,7 @@ static int uring_create(unsigned depth, struct engine **out)
         free(uring);
         return error;
     }
-    error = check_opcodes(&uring->ring);
+    error = open_ring(uring);
     if (error) {
         io_uring_queue_exit(&uring->ring);
         free(uring);
@@ -219,6 +265,11 @@ static void uring_destroy(struct engine *engine)
 
     io_uring_queue_exit(&uring->ring);
     free(uring);
+}
+
+bool engine_uring_restricted(const struct engine *engine)
+{
+    return ((const struct uring *)engine)->restricted;
 }
 
 const struct engine_ops engine_uring = {

@@ -2,12 +2,13 @@
 /* blkbackd-worker: serves the disks of one domain. Started by blkbackd, never by hand. */
 #include "blkback/log.h"
 #include "blkback/parse.h"
-#include "privileges.h"
+#include "sandbox.h"
 #include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,7 @@
 
 struct arguments {
     uint32_t domid;
-    uint32_t uid;
-    uint32_t gid;
+    struct sandbox sandbox;
     uint64_t buffer_bytes;
     uint32_t queue_threads;
     enum log_level level;
@@ -28,9 +28,11 @@ static int parse_argument(int option, const char *value, struct arguments *out)
     case 'd':
         return parse_u32(value, UINT16_MAX, &out->domid);
     case 'u':
-        return parse_u32(value, INT32_MAX, &out->uid);
+        return parse_u32(value, INT32_MAX, &out->sandbox.uid);
     case 'g':
-        return parse_u32(value, INT32_MAX, &out->gid);
+        return parse_u32(value, INT32_MAX, &out->sandbox.gid);
+    case 's':
+        return parse_bool(value, &out->sandbox.on);
     case 'b':
         return parse_u64(value, UINT64_MAX, &out->buffer_bytes);
     case 't':
@@ -48,6 +50,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *out)
         {"domid", required_argument, NULL, 'd'},
         {"uid", required_argument, NULL, 'u'},
         {"gid", required_argument, NULL, 'g'},
+        {"sandbox", required_argument, NULL, 's'},
         {"buffer-size", required_argument, NULL, 'b'},
         {"queue-threads", required_argument, NULL, 't'},
         {"log-level", required_argument, NULL, 'l'},
@@ -64,11 +67,24 @@ static int parse_arguments(int argc, char **argv, struct arguments *out)
     return optind == argc ? 0 : -EINVAL;
 }
 
+static void say_what_is_missing(const struct arguments *arguments,
+                                char description[STATE_SANDBOX_MAX])
+{
+    sandbox_describe(&arguments->sandbox, description);
+    if (arguments->sandbox.on && arguments->sandbox.lacks[0])
+        log_warning("domain %u: sandbox %s", arguments->domid, description);
+    else
+        log_debug("domain %u: sandbox %s", arguments->domid, description);
+}
+
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {
-        .buffer_bytes = UINT64_C(64) << 20, .queue_threads = 1, .level = LOG_LEVEL_INFO};
+    struct arguments arguments = {.buffer_bytes = UINT64_C(64) << 20,
+                                  .queue_threads = 1,
+                                  .level = LOG_LEVEL_INFO,
+                                  .sandbox.on = true};
     static struct worker worker;
+    char sandbox[STATE_SANDBOX_MAX];
 
     log_init("blkbackd-worker", LOG_LEVEL_INFO);
     if (parse_arguments(argc, argv, &arguments) < 0 || fcntl(WORKER_SOCKET_FD, F_GETFD) < 0) {
@@ -85,11 +101,16 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGTERM, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
+    /* One arena for all threads: none is needed on the data path, and giving back memory of another
+     * one reads a file. */
+    (void)mallopt(M_ARENA_MAX, 1);
+    sandbox_enter(&arguments.sandbox);
     if (worker_create(arguments.domid, arguments.buffer_bytes, arguments.queue_threads, &worker) <
             0 ||
-        privileges_drop(arguments.uid, arguments.gid) < 0)
+        sandbox_seal(&arguments.sandbox, worker_uring_restricted(&worker)) < 0)
         return EXIT_FAILURE;
-    const int error = worker_run(&worker);
+    say_what_is_missing(&arguments, sandbox);
+    const int error = worker_run(&worker, sandbox);
 
     worker_destroy(&worker);
     return error ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -6,6 +6,7 @@
 #include "vbd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -18,6 +19,9 @@
 
 /* How long a worker stays for what it has started, once the broker has hung up. */
 #define LEAVE_MS 3000U
+
+/* How long a broker may read nothing of what it is sent, when no more fits. */
+#define BROKER_HANGS_MS 5000
 
 /* What a thread needs of the budget for data buffers: the largest request is of a mebibyte. */
 #define THREAD_BUFFER_BYTES (UINT64_C(2) << 20)
@@ -91,16 +95,73 @@ int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struc
     return 0;
 }
 
-void worker_send(const struct worker *worker, const struct worker_message *message)
+void worker_leave_when_quiet(struct worker *worker)
 {
-    const int error = worker_message_send(worker->broker.fd, message, NULL, 0);
+    unsigned unfinished = 0;
 
-    if (error && !worker->leaving)
-        log_warning("can't send a message to the broker: %s", strerror(-error));
+    if (!worker->leaving)
+        return;
+    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+        unfinished += vbd_unfinished(vbd);
+    if (unfinished == 0)
+        worker_main_thread(worker)->loop.stopped = true;
 }
 
-void worker_send_text(const struct worker *worker, enum worker_message_type type, uint32_t vbd,
-                      int error, const char *format, ...)
+static void leave_now(struct loop_timer *timer)
+{
+    struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, leave_timer));
+
+    worker_main_thread(worker)->loop.stopped = true;
+}
+
+/*
+ * The broker has hung up: a clean stop, or its end. What was started is finished and answered, so
+ * that little is left to be done again; then, or after a while in any case, a successor takes over
+ * from the state files.
+ */
+static void leave(struct worker *worker)
+{
+    struct loop *loop = &worker_main_thread(worker)->loop;
+
+    worker->leaving = true;
+    loop_remove(loop, &worker->broker);
+    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
+        vbd_hold(vbd);
+    worker->leave_timer.fire = leave_now;
+    loop_start_timer(loop, &worker->leave_timer, LEAVE_MS);
+    worker_leave_when_quiet(worker);
+}
+
+/* Waits until the broker has read something of what it was sent, for a time. */
+static bool wait_for_room(int fd)
+{
+    struct pollfd socket = {.fd = fd, .events = POLLOUT};
+    int ready;
+
+    do {
+        ready = poll(&socket, 1, BROKER_HANGS_MS);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+}
+
+void worker_send(struct worker *worker, const struct worker_message *message)
+{
+    int error = worker_message_send(worker->broker.fd, message, NULL, 0);
+
+    if (worker->leaving)
+        return;
+    if (error == -EAGAIN && wait_for_room(worker->broker.fd))
+        error = worker_message_send(worker->broker.fd, message, NULL, 0);
+    if (error == -EAGAIN) {
+        log_error("domain %u: the broker reads nothing, which ends its worker", worker->domid);
+        leave(worker);
+    } else if (error) {
+        log_warning("can't send a message to the broker: %s", strerror(-error));
+    }
+}
+
+void worker_send_text(struct worker *worker, enum worker_message_type type, uint32_t vbd, int error,
+                      const char *format, ...)
 {
     struct worker_message message = worker_message(type, vbd);
     va_list arguments;
@@ -178,43 +239,6 @@ static void handle_message(struct worker *worker, const struct worker_message *m
     log_warning("message of type %u from the broker is not for a worker", message->type);
 }
 
-void worker_leave_when_quiet(struct worker *worker)
-{
-    unsigned unfinished = 0;
-
-    if (!worker->leaving)
-        return;
-    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
-        unfinished += vbd_unfinished(vbd);
-    if (unfinished == 0)
-        worker_main_thread(worker)->loop.stopped = true;
-}
-
-static void leave_now(struct loop_timer *timer)
-{
-    struct worker *worker = (struct worker *)((char *)timer - offsetof(struct worker, leave_timer));
-
-    worker_main_thread(worker)->loop.stopped = true;
-}
-
-/*
- * The broker has hung up: a clean stop, or its end. What was started is finished and answered, so
- * that little is left to be done again; then, or after a while in any case, a successor takes over
- * from the state files.
- */
-static void leave(struct worker *worker)
-{
-    struct loop *loop = &worker_main_thread(worker)->loop;
-
-    worker->leaving = true;
-    loop_remove(loop, &worker->broker);
-    for (struct vbd *vbd = worker->vbds; vbd; vbd = vbd_next(vbd))
-        vbd_hold(vbd);
-    worker->leave_timer.fire = leave_now;
-    loop_start_timer(loop, &worker->leave_timer, LEAVE_MS);
-    worker_leave_when_quiet(worker);
-}
-
 static void broker_ready(struct loop_source *source)
 {
     struct worker *worker = (struct worker *)((char *)source - offsetof(struct worker, broker));
@@ -239,9 +263,22 @@ static void broker_ready(struct loop_source *source)
             (void)close(fds[i]);
 }
 
-int worker_run(struct worker *worker)
+bool worker_uring_restricted(const struct worker *worker)
 {
-    const struct worker_message ready = worker_message(WORKER_READY, 0);
+    for (unsigned i = 0; i < worker->thread_count; i++) {
+        const struct engine *uring = worker->threads[i].engines.uring;
+
+        if (uring && !engine_uring_restricted(uring))
+            return false;
+    }
+    return true;
+}
+
+int worker_run(struct worker *worker, const char *sandbox)
+{
+    struct worker_message ready = worker_message(WORKER_READY, 0);
+
+    (void)snprintf(ready.u.text, sizeof(ready.u.text), "%s", sandbox);
 
     worker->broker = (struct loop_source){.fd = WORKER_SOCKET_FD, .ready = broker_ready};
     int error = loop_add(&worker_main_thread(worker)->loop, &worker->broker);

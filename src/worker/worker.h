@@ -32,9 +32,12 @@ struct worker {
  */
 int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struct worker *out);
 
-/* Announces itself to the broker and serves until the broker's end of the socket is closed. Returns
- * 0 or -errno. */
-int worker_run(struct worker *worker);
+/* Whether no io_uring of it can be used for anything but I/O on descriptors. */
+bool worker_uring_restricted(const struct worker *worker);
+
+/* Announces itself to the broker, with a description of its sandbox, and serves until the broker's
+ * end of the socket is closed. Returns 0 or -errno. */
+int worker_run(struct worker *worker, const char *sandbox);
 
 void worker_destroy(struct worker *worker);
 
@@ -47,11 +50,12 @@ static inline struct io_thread *worker_main_thread(struct worker *worker)
     return &worker->threads[0];
 }
 
-/* Sends a message to the broker; a broker that is gone is noticed by the loop. */
-void worker_send(const struct worker *worker, const struct worker_message *message);
+/* Sends a message to the broker; a broker that is gone is noticed by the loop. One that reads
+ * nothing for some seconds, while no more fits, is left. */
+void worker_send(struct worker *worker, const struct worker_message *message);
 
 /* The same with a reason, from printf's arguments. */
-void worker_send_text(const struct worker *worker, enum worker_message_type type, uint32_t vbd,
-                      int error, const char *format, ...) __attribute__((format(printf, 5, 6)));
+void worker_send_text(struct worker *worker, enum worker_message_type type, uint32_t vbd, int error,
+                      const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 #endif

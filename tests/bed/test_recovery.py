@@ -86,7 +86,8 @@ def fence(t, case):
     engine, *direct = case.split()
     image = stamped_image(t, 4 * MIB, bool(direct))
     faults = Faults(t.bed, image[0])
-    daemon = t.blkbackd(env=faults.environment(), engine=engine, direct="yes" if direct else "no")
+    daemon = t.blkbackd(env=faults.environment(), engine=engine, direct="yes" if direct else "no",
+                        worker={"sandbox": "off"})  # which outlive() forks from
     domain = t.new_domain()
     disk, other = t.disk(daemon, image=image, domain=domain), t.disk(daemon, domain=domain, devid=51728)
     front, beside = disk.connect(), other.connect()

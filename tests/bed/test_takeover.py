@@ -38,6 +38,8 @@ class Orphan:
         self.t = t
         self.path, self.contents = image = t.bed.image(8 * MIB, "orphan.img")
         self.faults = Faults(t.bed, self.path)
+        if outlive:  # by a process that the worker forks
+            settings["worker"] = {"sandbox": "off"}
         self.daemon = t.blkbackd(env=self.faults.environment(), **settings)
         self.disk = t.disk(self.daemon, image=image)
         self.vbd, self.front = self.disk.vbd, self.disk.connect()

@@ -32,6 +32,8 @@ class Guest:
                     "max_request_segments": 128, "log_level": "info", **daemon}
         image = stamped_image(t, 4 * MIB, direct == "yes")
         self.faults = Faults(t.bed, image[0]) if slow else None
+        if slow:  # outlive() forks
+            settings["worker"] = {"sandbox": "off"}
         self.daemon = t.blkbackd(env=self.faults.environment() if slow else None, **settings)
         self.disk = t.disk(self.daemon, image=image, nodes={"discard-enable": 1})
         extra = dict(zip(EXTENSION, (256, max_segments, max_segments * 4096))) if max_segments > 11 else None

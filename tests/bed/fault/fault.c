@@ -5,20 +5,28 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#define EVENTS 256
+
 static struct fault_control *control;
 static int log_fd = -1;
 static dev_t image_device;
 static ino_t image_inode;
 static bool active;
+static int events[EVENTS];
+static unsigned event_count;
+static pthread_mutex_t event_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic uint64_t numbers, counter, random_state = 88172645463325252u;
 
 /* Everything is opened here: later the process may not be allowed to. */
@@ -39,10 +47,37 @@ __attribute__((constructor)) static void set_up(void)
     fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
+    while (event_count < EVENTS && (events[event_count] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        event_count++;
     control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (control == MAP_FAILED)
         control = NULL;
     close(fd);
+}
+
+bool fault_active(void)
+{
+    return active;
+}
+
+int fault_take_event(void)
+{
+    int event = -1;
+
+    pthread_mutex_lock(&event_lock);
+    if (event_count)
+        event = events[--event_count];
+    pthread_mutex_unlock(&event_lock);
+    if (event < 0)
+        abort();
+    return event;
+}
+
+void fault_give_event(int event)
+{
+    pthread_mutex_lock(&event_lock);
+    events[event_count++] = event;
+    pthread_mutex_unlock(&event_lock);
 }
 
 fault_function fault_next(const char *name)
@@ -205,11 +240,17 @@ ssize_t fault_execute(const struct fault_op *op, const struct fault_verdict *ver
     return result < 0 ? -errno : result;
 }
 
+/* By a system call that a confined worker may make. */
+void fault_nap(const struct timespec *nap)
+{
+    ppoll(NULL, 0, nap, NULL);
+}
+
 static void sleep_us(uint32_t us)
 {
     struct timespec ts = {.tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000};
 
-    nanosleep(&ts, NULL);
+    fault_nap(&ts);
 }
 
 void fault_count_held(const struct fault_op *op)

@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #define FAULT_IOV_MAX 1024
 
@@ -56,6 +57,12 @@ struct fault_verdict {
     bool plain;        /* nothing to be done to it */
 };
 
+/* Whether there is anything to be done in this process. */
+bool fault_active(void);
+/* Eventfds that were made when the library was loaded. */
+int fault_take_event(void);
+void fault_give_event(int event);
+void fault_nap(const struct timespec *nap);
 /* Whether operations on fd are ours. */
 bool fault_watches(int fd);
 /* Fills an operation; false when out of memory. */

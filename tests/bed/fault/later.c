@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +24,9 @@ struct late {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct late *waiting;
+int seccomp_load(void *context);
+
+static _Atomic bool running;
 static pid_t thread_of; /* the process that has the thread */
 
 static uint64_t now_ns(void)
@@ -65,11 +69,12 @@ static void *run(void *unused)
     const struct timespec nap = {.tv_nsec = 50000};
 
     (void)unused;
+    running = true;
     for (;;) {
         struct late *l = take_due();
 
         if (!l) {
-            nanosleep(&nap, NULL);
+            fault_nap(&nap);
             continue;
         }
         l->done(l->context, l->outcome >= 0 ? fault_outlive_result(l->outcome, l->pid)
@@ -80,11 +85,32 @@ static void *run(void *unused)
     return NULL;
 }
 
+static void start_thread(void)
+{
+    pthread_t thread;
+
+    if (thread_of == getpid())
+        return;
+    thread_of = getpid();
+    if (pthread_create(&thread, NULL, run, NULL) || pthread_detach(thread))
+        abort();
+}
+
+/* The last call of a worker that may still make threads. What a thread does at its start is done
+ * before. */
+int seccomp_load(void *context)
+{
+    if (fault_active())
+        start_thread();
+    while (fault_active() && !running)
+        sched_yield();
+    return FAULT_NEXT(seccomp_load)(context);
+}
+
 void fault_later(const struct fault_op *op, const struct fault_verdict *verdict,
                  void (*done)(void *context, ssize_t result), void *context)
 {
     struct late *l = calloc(1, sizeof(*l)), **end;
-    pthread_t thread;
 
     if (!l || !fault_op_init(&l->op, op->kind, op->fd, op->iov, op->iovcnt, op->offset))
         abort();
@@ -97,10 +123,6 @@ void fault_later(const struct fault_op *op, const struct fault_verdict *verdict,
     for (end = &waiting; *end; end = &(*end)->next)
         ;
     *end = l;
-    if (thread_of != getpid()) {
-        thread_of = getpid();
-        if (pthread_create(&thread, NULL, run, NULL) || pthread_detach(thread))
-            abort();
-    }
+    start_thread();
     pthread_mutex_unlock(&lock);
 }

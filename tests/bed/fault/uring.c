@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Wrappers of liburing. An operation that is taken out is replaced in its submission entry by a
- * poll on an eventfd that our thread writes to when it has done the operation; its completion gets
- * the operation's result when it is looked at.
+ * read from an eventfd that our thread writes to when it has done the operation; its completion
+ * gets the operation's result when it is looked at. A read is what a confined ring takes.
  */
 #include "fault.h"
 
 #include <liburing.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 struct tracked {
@@ -19,7 +17,8 @@ struct tracked {
     uint64_t user_data;
     const struct io_uring *ring;
     struct fault_op op;
-    int event; /* -1: passed to the kernel as it is */
+    int event;     /* -1: passed to the kernel as it is */
+    uint64_t read; /* from it */
     _Atomic ssize_t result;
 };
 
@@ -82,10 +81,8 @@ static void inspect(struct io_uring *ring, struct io_uring_sqe *sqe)
         abort();
     *t = (struct tracked){.user_data = sqe->user_data, .ring = ring, .op = op, .event = -1};
     if (!verdict.plain) {
-        t->event = eventfd(0, EFD_CLOEXEC);
-        if (t->event < 0)
-            abort();
-        io_uring_prep_poll_add(sqe, t->event, POLLIN);
+        t->event = fault_take_event();
+        io_uring_prep_read(sqe, t->event, &t->read, sizeof(t->read), 0);
         sqe->user_data = t->user_data;
     }
     pthread_mutex_lock(&lock);
@@ -121,7 +118,7 @@ static void amend(const struct io_uring *ring, struct io_uring_cqe *cqe)
         return;
     if (t->event >= 0) {
         cqe->res = (int)t->result;
-        close(t->event);
+        fault_give_event(t->event);
     }
     fault_log_end(&t->op, cqe->res);
     fault_op_free(&t->op);

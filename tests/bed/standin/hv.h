@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define HV_MAGIC         0x62656468u
-#define HV_VERSION       1u
+#define HV_VERSION       2u
 #define HV_PAGE          4096u
 #define HV_DOMAINS       64u
 #define HV_PORTS         8192u   /* per domain */
@@ -53,6 +53,7 @@ struct hv_evt_handle {
     uint16_t domid;
     uint16_t restricted; /* DOMID_INVALID: not restricted */
     _Atomic uint32_t lost;
+    uint64_t inode; /* of the socket */
     char name[HV_NAME_LEN];
 };
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <xen/xen.h>
@@ -141,6 +142,7 @@ static int claim_handle(struct hv *hv, uint16_t domid, int fd, uint32_t *handle)
     uint32_t i = free_handle(hv);
     struct hv_evt_handle *h;
     struct sockaddr_un addr;
+    struct stat st;
     char name[HV_NAME_LEN + 1];
     socklen_t len;
 
@@ -154,8 +156,9 @@ static int claim_handle(struct hv *hv, uint16_t domid, int fd, uint32_t *handle)
     snprintf(name, sizeof(name), "bed%08x.%05x.%010x", hv->s->id, i & 0xfffffu, h->serial);
     memcpy(h->name, name, HV_NAME_LEN);
     len = handle_address(hv, i, &addr);
-    if (bind(fd, (struct sockaddr *)&addr, len))
+    if (bind(fd, (struct sockaddr *)&addr, len) || fstat(fd, &st))
         return -errno;
+    h->inode = st.st_ino;
     h->in_use = 1;
     *handle = i;
     return 0;
@@ -177,20 +180,20 @@ int hv_evt_open(struct hv *hv, uint16_t domid, bool cloexec, int *fd, uint32_t *
     return err;
 }
 
+/* By fstat(), which a process that has given up everything else may still call. */
 int hv_evt_identify(const struct hv *hv, int fd, uint32_t *handle)
 {
-    struct sockaddr_un addr = {0};
-    socklen_t len = sizeof(addr);
-    unsigned int index;
+    struct stat st;
 
-    if (getsockname(fd, (struct sockaddr *)&addr, &len))
+    if (fstat(fd, &st))
         return -errno;
-    if (len != offsetof(struct sockaddr_un, sun_path) + 1 + HV_NAME_LEN ||
-        sscanf(addr.sun_path + 1, "bed%*8x.%5x", &index) != 1 || index >= HV_EVT_HANDLES ||
-        memcmp(addr.sun_path + 1, hv->s->evt_handle[index].name, HV_NAME_LEN) != 0)
-        return -ENOTTY;
-    *handle = index;
-    return 0;
+    for (uint32_t i = 0; i < HV_EVT_HANDLES; i++) {
+        if (hv->s->evt_handle[i].in_use && hv->s->evt_handle[i].inode == st.st_ino) {
+            *handle = i;
+            return 0;
+        }
+    }
+    return -ENOTTY;
 }
 
 int hv_evt_restrict(struct hv *hv, uint32_t handle, uint16_t domid)

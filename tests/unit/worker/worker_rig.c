@@ -105,7 +105,7 @@ int rig_set_up(void **state)
     rig_socket = pair[0];
     assert_int_equal(worker_create(RIG_DOMID, 8U << 20, 1, &rig_worker), 0);
     loop_start_timer(&rig_worker.threads[0].loop, &timer, 1);
-    assert_int_equal(worker_run(&rig_worker), 0);
+    assert_int_equal(worker_run(&rig_worker, "off"), 0);
     (void)rig_expect(WORKER_READY, 0);
     descriptors_before = rig_descriptors();
     return 0;

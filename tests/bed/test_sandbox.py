@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""A worker has nothing but what it needs: what the kernel says of it, and what happens to one that is taken over. That
+everything else works under the sandbox is shown by all other files, since it is on by default."""
+
+import collections
+import ctypes
+import json
+import mmap
+import os
+import re
+import stat
+import subprocess
+import time
+
+from bedlib.blkbackd import Blkbackd
+from bedlib.front import ERROR, OKAY
+from bedlib.testing import MIB, Cases, Skip
+
+cases = Cases()
+
+ATTEMPTS = ("open", "execute", "fork", "socket", "trace", "kill", "read another's memory", "map code", "make code",
+            "push back input", "duplicate", "prctl", "namespace", "mount", "another ring", "become root", "bpf",
+            "look at a path")
+NAMESPACES = ("mnt", "net", "ipc", "uts", "pid")
+
+
+class Order(ctypes.Structure):
+    """struct order of sandbox/intruder.c."""
+    _fields_ = [("what", ctypes.c_char * 32), ("ready", ctypes.c_uint32), ("begun", ctypes.c_uint32),
+                ("survived", ctypes.c_uint32), ("error", ctypes.c_int32)]
+
+
+class Intruder:
+    def __init__(self, bed):
+        self.path, self.library = f"{bed.dir}/intruder", f"{bed.lib_dir}/libbedintruder.so"
+        with open(self.path, "wb") as f:
+            f.truncate(mmap.PAGESIZE)
+        with open(self.path, "r+b") as f:
+            self.order = Order.from_buffer(mmap.mmap(f.fileno(), mmap.PAGESIZE))
+
+    def environment(self):
+        return {"LD_PRELOAD": self.library, "BLKBACKD_INTRUDER_FILE": self.path}
+
+    def tell(self, what):
+        self.order.what = what.encode()
+        self.order.ready = 1
+
+
+def needs_all(t):
+    """What the whole sandbox takes."""
+    if os.geteuid() != 0:
+        raise Skip("not root")
+    with open(f"{t.options.bin}/blkbackd-worker", "rb") as f:
+        if re.search(rb"lib[at]san\.so|__[at]san_init", f.read()):
+            raise Skip("the sandbox of a sanitized build has holes")
+
+
+def status_of(disk):
+    out = subprocess.run([f"{disk.daemon.bin}/blkbackctl", "--config", disk.daemon.config, "status", "--json"], check=True,
+                         stdout=subprocess.PIPE, env=disk.t.bed.environment(None)).stdout
+    return json.loads(out)["disks"][0]
+
+
+def threads(pid):
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii") as f:
+            yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def log_of(daemon):
+    with open(daemon.log, encoding="utf-8") as f:
+        return f.read()
+
+
+@cases.over("every-thread-is-confined", 1, 3)
+def every_thread_is_confined(t, queues):
+    needs_all(t)
+    disk = t.disk("blkbackd", worker={"queue_threads": queues}, max_queues=queues)
+    front = disk.connect(queues=queues) if queues > 1 else disk.connect()
+    assert front.read(0, 8) == bytes(disk.contents[:4096])
+    worker, = disk.daemon.workers()
+    seen = list(threads(worker))
+    assert len(seen) >= 2 * queues, "loops and slow engines"  # io_uring's own come and go
+    uid = str(1900000000 + disk.vbd.domain.domid)
+    for thread in seen:
+        for field in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(thread[field], 16) == 0, (thread["Name"], field, thread[field])
+        assert thread["Seccomp"] == "2" and thread["NoNewPrivs"] == "1", thread
+        assert thread["Uid"].split() == thread["Gid"].split() == [uid] * 4 and not thread["Groups"].strip(), thread
+    assert status_of(disk)["sandbox"] == "full", status_of(disk)["sandbox"]
+    assert "sandbox partial" not in log_of(disk.daemon)
+
+
+@cases.add
+def other_namespaces_and_no_files(t):
+    needs_all(t)
+    disk = t.disk("blkbackd")
+    disk.connect()
+    worker, = disk.daemon.workers()
+    for name in NAMESPACES:
+        assert os.readlink(f"/proc/{worker}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"), name
+    assert os.listdir(f"/proc/{worker}/root/") == []
+    assert os.stat(f"/proc/{worker}/cwd/").st_ino == os.stat(f"/proc/{worker}/root/").st_ino
+    with open(f"/proc/{worker}/mountinfo", encoding="ascii") as f:
+        assert len(f.read().splitlines()) == 1, "the host's file systems stay mounted"
+    with open(f"/proc/{worker}/limits", encoding="ascii") as f:
+        assert re.search(r"^Max core file size +0 +0 ", f.read(), re.M)
+
+
+def kind_of(path):
+    target = os.readlink(path)
+    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+        return "socket"
+    return os.path.basename(target) if target.startswith("/") else target
+
+
+@cases.over("descriptors", 1, 2)
+def exactly_the_descriptors_it_needs(t, queues):
+    """Standard ones and the broker's socket; for each thread its loop, the hypervisor, the engines; for each disk image and
+    slab; for each queue its event channel."""
+    needs_all(t)
+    disk = t.disk("blkbackd", worker={"queue_threads": queues}, max_queues=queues)
+    disk.connect(queues=queues) if queues > 1 else disk.connect()
+    worker, = disk.daemon.workers()
+    found = {int(fd): kind_of(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")}
+    image, slab = os.path.basename(disk.path), f"{disk.vbd.domain.domid}-{disk.vbd.devid}.slab"
+    assert (found[0], found[1], found[2], found[3]) == ("null", "null", disk.daemon.log_name, "socket"), found
+    expected = collections.Counter({
+        "anon_inode:[eventpoll]": queues, "hypervisor": queues, "anon_inode:[io_uring]": queues,
+        "anon_inode:[eventfd]": (2 if queues == 1 else 3) * queues,  # of aio and the slow engine, and the mailbox
+        image: 1, slab: 1, "socket": queues})
+    assert collections.Counter(kind for fd, kind in found.items() if fd > 3) == expected, found
+
+
+@cases.add
+def what_a_broker_inherits_does_not_reach_a_worker(t):
+    needs_all(t)
+    fd = os.open("/etc/hostname", os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    spawn = t.bed.spawn
+    t.bed.spawn = lambda *arguments, **options: spawn(*arguments, pass_fds=[fd], **options)
+    disk = t.disk("blkbackd")
+    t.bed.spawn = spawn
+    disk.connect()
+    worker, = disk.daemon.workers()
+    kinds = [os.readlink(f"/proc/{worker}/fd/{n}") for n in os.listdir(f"/proc/{worker}/fd")]
+    os.close(fd)
+    assert "/etc/hostname" not in kinds, kinds
+
+
+def start_intruder(t, **options):
+    intruder = Intruder(t.bed)
+    path, contents = t.bed.image(8 * MIB, "intruded.img")
+    daemon = t.blkbackd(env=intruder.environment(), **options)
+    disk = t.disk(daemon, image=(path, contents))
+    return intruder, disk, disk.connect()
+
+
+@cases.over("killed-at", *ATTEMPTS)
+def killed_at(t, what):
+    """The worker is killed, and the guest's disk is served on by another."""
+    needs_all(t)
+    intruder, disk, front = start_intruder(t)
+    worker, = disk.daemon.workers()
+    intruder.tell(what)
+    assert front.read(8, 8) == bytes(disk.contents[4096:8192])
+    t.bed.wait_for(lambda: intruder.order.begun, "the attempt")
+    t.bed.wait_for(lambda: worker not in disk.daemon.workers(), "the worker's end")
+    assert not intruder.order.survived, os.strerror(intruder.order.error)
+    t.bed.wait_for(lambda: "killed for a system call that its sandbox forbids" in log_of(disk.daemon), "a log line")
+    disk.quick_io(front)
+
+
+@cases.over("without-the-sandbox", "open", "socket", "map code")
+def without_the_sandbox(t, what):
+    """The same succeeds, which shows that the attempts are real ones."""
+    needs_all(t)
+    intruder, disk, front = start_intruder(t, worker={"sandbox": "off"})
+    worker, = disk.daemon.workers()
+    assert status_of(disk)["sandbox"] == "off"
+    intruder.tell(what)
+    assert front.read(8, 8) == bytes(disk.contents[4096:8192])
+    t.bed.wait_for(lambda: intruder.order.survived, "the attempt")
+    assert intruder.order.error == 0, os.strerror(intruder.order.error)
+    assert disk.daemon.workers() == [worker]
+
+
+@cases.add
+def the_ring_opens_nothing(t):
+    """What a filter of system calls does not see, io_uring itself refuses."""
+    intruder, disk, front = start_intruder(t, engine="uring")
+    worker, = disk.daemon.workers()
+    intruder.tell("open by the ring")
+    assert front.write(8, b"w" * 4096) == ERROR
+    assert intruder.order.begun
+    assert front.write(8, b"w" * 4096) == OKAY
+    assert disk.daemon.workers() == [worker]
+
+
+@cases.add
+def less_where_the_broker_may_do_less(t):
+    """It works, and says what is missing."""
+    needs_all(t)
+    wrapped = f"{t.bed.dir}/bin"
+    os.mkdir(wrapped)
+    with open(f"{wrapped}/blkbackd", "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nexec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "
+                f"{os.path.abspath(t.options.bin)}/blkbackd \"$@\"\n")
+    os.chmod(f"{wrapped}/blkbackd", 0o755)
+    daemon = Blkbackd(t.bed, wrapped)
+    daemon.bin = os.path.abspath(t.options.bin)
+    t.backends.append(daemon)
+    disk = t.disk(daemon)
+    front = disk.connect()
+    disk.quick_io(front)
+    sandbox = status_of(disk)["sandbox"]
+    assert sandbox.startswith("partial: no mount namespace (Operation not permitted); no "), sandbox
+    assert "no seccomp" not in sandbox, sandbox
+    assert f"sandbox {sandbox}" in log_of(daemon)
+
+
+@cases.add
+def the_broker_keeps_few_capabilities(t):
+    needs_all(t)
+    disk = t.disk("blkbackd")
+    kept = {1, 5, 6, 7, 8, 14, 18, 21, 24}  # numbers of <linux/capability.h>: the list in capabilities.c
+    for thread in threads(disk.daemon.process.pid):
+        for field in ("CapPrm", "CapEff", "CapBnd"):
+            extra = int(thread[field], 16) & ~sum(1 << n for n in kept)
+            assert extra == 0, (field, hex(extra))
+        assert int(thread["CapInh"], 16) == int(thread["CapAmb"], 16) == 0
+
+
+@cases.add
+def a_restart_takes_no_longer(t):
+    """A worker that is killed is replaced within a second, namespaces and all."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    before = disk.daemon.workers()
+    start = time.monotonic()
+    os.kill(before[0], 9)
+    assert front.read(8, 8) == bytes(disk.contents[4096:8192])
+    took = time.monotonic() - start
+    assert took < 2, f"{took:.2f} s"  # a loaded machine
+
+
+if __name__ == "__main__":
+    cases.main()
