@@ -38,6 +38,7 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
     struct broker *broker = orphan->broker;
     (void)events;
     if (!image_fence_is_free(orphan->image, orphan->domid, orphan->devid)) {
+        ev_timer_set(timer, LOOK_SECONDS, 0.); /* libev leaves nothing of what has fired */
         ev_timer_start(loop, timer);
         return;
     }

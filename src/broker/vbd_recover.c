@@ -34,6 +34,13 @@ static void fenced(struct vbd *vbd)
     vbd_mark_dirty(vbd);
 }
 
+/* Set anew: libev leaves nothing of the time of a timer that has fired. */
+static void look_again(struct ev_loop *loop, ev_timer *timer)
+{
+    ev_timer_set(timer, FENCE_RETRY_SECONDS, 0.);
+    ev_timer_start(loop, timer);
+}
+
 static void on_fence_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct vbd *vbd = timer->data;
@@ -41,7 +48,7 @@ static void on_fence_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     if (image_fence_is_free(vbd->image, vbd->address.domid, vbd->address.devid))
         fenced(vbd);
     else
-        ev_timer_start(loop, timer);
+        look_again(loop, timer);
 }
 
 bool vbd_wait_for_fence(struct vbd *vbd)
@@ -52,9 +59,9 @@ bool vbd_wait_for_fence(struct vbd *vbd)
         return false;
     }
     vbd->store = STORE_FENCING;
-    ev_timer_init(&vbd->retry, on_fence_timeout, FENCE_RETRY_SECONDS, 0.);
+    ev_init(&vbd->retry, on_fence_timeout);
     vbd->retry.data = vbd;
-    ev_timer_start(vbd->broker->loop, &vbd->retry);
+    look_again(vbd->broker->loop, &vbd->retry);
     return true;
 }
 
