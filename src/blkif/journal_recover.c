@@ -137,7 +137,29 @@ static void sort_live(struct journal *journal, struct journal_recovered *out)
     journal->queue->in_flight = out->count;
 }
 
-/* Where the predecessor put its entries; they and their segments must lie in the file. */
+/*
+ * Whether another queue has a part of these bytes: each would write over what the other has
+ * checked. `segments` is the same for all queues of a disk.
+ */
+static bool shared_with_another(const struct slab *slab, uint32_t index, uint32_t segments,
+                                uint64_t begin, uint64_t end)
+{
+    for (uint32_t i = 0; i < STATE_MAX_QUEUES; i++) {
+        const struct slab_queue *other = &slab->header->queues[i];
+        const struct journal_shape theirs = {.requests = other->entries, .segments = segments};
+        const uint64_t first = other->entries_offset;
+
+        if (i == index || other->slots == 0)
+            continue;
+        if (first < end &&
+            begin < first + journal_entries_bytes(&theirs) + journal_extents_bytes(&theirs))
+            return true;
+    }
+    return false;
+}
+
+/* Where the predecessor put its entries; they and their segments must lie in the file, and be this
+ * queue's alone. */
 static int locate(struct slab *slab, uint32_t index, const struct journal_shape *shape,
                   struct journal *journal)
 {
@@ -148,7 +170,9 @@ static int locate(struct slab *slab, uint32_t index, const struct journal_shape 
     if (queue->slots != shape->slots || queue->entries != shape->requests)
         return -EPROTO;
     if (entries < sizeof(struct slab_header) || entries % 64 ||
-        !range_within(extents, journal_extents_bytes(shape), slab->allocated))
+        !range_within(extents, journal_extents_bytes(shape), slab->allocated) ||
+        shared_with_another(slab, index, shape->segments, entries,
+                            extents + journal_extents_bytes(shape)))
         return -EPROTO;
     *journal = (struct journal){
         .slab = slab,

@@ -387,6 +387,25 @@ static void what_no_kill_leaves_is_refused(void **state)
     }
 }
 
+/* What one had checked, the other would write over. */
+static void queues_that_share_entries_are_refused(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct rig *rig = rig_create(&plain);
+
+        rig_connect(rig, 1);
+        const uint32_t first = slab_queue(rig, 0)->entries_offset;
+        uint32_t *second = &slab_queue(rig, 1)->entries_offset;
+        const uint32_t shared[] = {first, first + 64, *second - 64};
+
+        *second = shared[i];
+        rig_kill(rig, false);
+        assert_int_equal(rig_take_up(rig), -EPROTO);
+        rig_destroy(rig);
+    }
+}
+
 static void contents_that_can_not_be_are_answered_with_an_error(void **state)
 {
     (void)state;
@@ -452,6 +471,7 @@ int main(void)
         cmocka_unit_test(requests_of_many_slots_and_indirect_ones),
         cmocka_unit_test(again_and_again),
         cmocka_unit_test(what_no_kill_leaves_is_refused),
+        cmocka_unit_test(queues_that_share_entries_are_refused),
         cmocka_unit_test(contents_that_can_not_be_are_answered_with_an_error),
         cmocka_unit_test(a_malformed_request_keeps_its_answer),
     };
