@@ -25,3 +25,9 @@ else()
     -fstack-protector-strong -fstack-clash-protection -fcf-protection)
   target_link_options(blkback_common INTERFACE -pie -Wl,-z,relro,-z,now,-z,noexecstack)
 endif()
+
+# Coverage for libFuzzer's search; only the fuzz targets are linked with its main().
+if(BLKBACKD_FUZZ)
+  target_compile_options(blkback_common INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(blkback_common INTERFACE -fsanitize=fuzzer-no-link)
+endif()

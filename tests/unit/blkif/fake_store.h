@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifndef FAKE_DISK_BYTES /* fuzz targets have a small one */
 #define FAKE_DISK_BYTES (4U << 20)
+#endif
 #define FAKE_HELD_MAX   256U
 #define FAKE_TRACE_MAX  4096U
 #define FAKE_DISCARDED  0xdc

@@ -12,7 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifndef FAKE_PAGES /* fuzz targets have few */
 #define FAKE_PAGES 1024U
+#endif
 
 struct fake_gnttab {
     uint8_t (*pages)[GNTTAB_PAGE_SIZE]; /* granted as grefs 0 to FAKE_PAGES - 1 */
