@@ -81,6 +81,7 @@ static void finish_disconnect(struct vbd *vbd)
         if (vbd->queues[i].served.queue)
             vbd_queue_destroy(&vbd->queues[i]);
     slab_reset(&vbd->slab);
+    vbd->recovering = false;
     if (vbd->closing) {
         struct worker *worker = vbd->worker;
         const struct worker_message closed = worker_message(WORKER_STORE_CLOSED, vbd->number);
@@ -180,8 +181,9 @@ void vbd_open(struct worker *worker, const struct worker_message *message, int *
 static bool acceptable(const struct vbd *vbd, const struct worker_connect_queue *wanted)
 {
     return vbd->store && !vbd->closing && !vbd->finishing && !vbd->disconnecting &&
-           wanted->queue < STATE_MAX_QUEUES && !vbd->queues[wanted->queue].served.queue &&
-           wanted->abi < BLKIF_ABIS && wanted->ring_order <= RING_ORDER_MAX;
+           !(wanted->recover && vbd->opening.active) && wanted->queue < STATE_MAX_QUEUES &&
+           !vbd->queues[wanted->queue].served.queue && wanted->abi < BLKIF_ABIS &&
+           wanted->ring_order <= RING_ORDER_MAX;
 }
 
 static unsigned connected_queues(const struct vbd *vbd)

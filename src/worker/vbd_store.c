@@ -112,8 +112,9 @@ static void take_place(struct vbd *vbd)
 
 void vbd_store_quiet(struct vbd *vbd)
 {
-    /* A request that is parked is counted before it is not unfinished any more. */
-    if (vbd->opening.ready && vbd_unfinished(vbd) == 0 &&
+    /* A request that is parked is counted before it is not unfinished any more. Rings that are left
+     * to a successor keep their store. */
+    if (vbd->opening.ready && !vbd->worker->leaving && vbd_unfinished(vbd) == 0 &&
         (!vbd->store || vbd->store->faults.parked == 0))
         take_place(vbd);
 }
@@ -203,7 +204,8 @@ void vbd_change_store(struct vbd *vbd, const struct worker_open_store *wanted, i
     /* What failed is tried again on the store it failed on. */
     const bool paused = vbd->store && vbd->store->faults.parked != 0;
 
-    if (!vbd->store || vbd->opening.active || vbd->closing || paused) {
+    /* What a predecessor had started is carried out again on the store it was started on. */
+    if (!vbd->store || vbd->opening.active || vbd->closing || vbd->recovering || paused) {
         worker_send_text(vbd->worker, WORKER_STORE_FAILED, vbd->number, -EBUSY,
                          paused ? "the disk is paused" : "the disk is busy");
         return;

@@ -104,6 +104,30 @@ static void a_merged_io_that_failed_is_tried_again_on_the_old_store(void **state
     close_store(event);
 }
 
+/* It is carried out again on the store it was started on, when all rings are there. */
+static void what_a_predecessor_started_keeps_the_old_store(void **state)
+{
+    struct worker_message message = rig_connect_message(VBD);
+    const int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    (void)state;
+
+    rig_open(VBD);
+    struct fake_store *old = rig_store;
+    message.u.connect_queue.queue_count = 2;
+    message.u.connect_queue.recover = 1;
+    rig_send(&message, &event, 1);
+    (void)rig_expect(WORKER_QUEUE_CONNECTED, VBD);
+    message = worker_message(WORKER_CHANGE_STORE, VBD);
+    message.u.open_store =
+        (struct worker_open_store){.kind = WORKER_STORE_NULL, .size = FAKE_DISK_BYTES};
+    rig_send(&message, NULL, 0);
+    assert_int_equal(rig_expect(WORKER_STORE_FAILED, VBD).error, -EBUSY);
+    assert_ptr_equal(rig_store, old);
+    rig_request(event, BLKIF_OP_WRITE, 0);
+    assert_int_equal(old->held_count, 0);
+    close_store(event);
+}
+
 /* The flush is tried again on the store it failed on: that can't be taken away from it. */
 static void a_flush_that_fails_meanwhile_keeps_the_old_store(void **state)
 {
@@ -136,6 +160,7 @@ int main(void)
         WITH_RIG(what_is_in_flight_ends_on_the_old_store),
         WITH_RIG(what_a_busy_store_had_no_room_for_goes_to_the_old_one),
         WITH_RIG(a_merged_io_that_failed_is_tried_again_on_the_old_store),
+        WITH_RIG(what_a_predecessor_started_keeps_the_old_store),
         WITH_RIG(a_flush_that_fails_meanwhile_keeps_the_old_store),
     };
 
