@@ -31,6 +31,8 @@ void ev_timer_start(struct ev_loop *loop, ev_timer *timer) EV_NOEXCEPT
         return;
     /* One that has fired and was not set anew would fire in every turn of the loop. */
     CHECK(count < TIMERS_MAX && timer->cb != NULL && timer->at > 0.);
+    for (unsigned i = 0; i < count; i++)
+        CHECK(timers[i] != timer); /* it was made anew while it ran */
     timer->at += now;
     timer->active = 1;
     timers[count++] = timer;

@@ -106,9 +106,9 @@ static void check_sent(const struct worker_message *message, const int *fds, uns
         break;
     default:
         CHECK(fd_count == 0);
-        CHECK(message->type == WORKER_DISCONNECT || message->type == WORKER_CLOSE_STORE ||
-              message->type == WORKER_REFRESH_SIZE || message->type == WORKER_GRANT_BUDGET ||
-              message->type == WORKER_FINISH);
+        CHECK(message->type == WORKER_RESUME || message->type == WORKER_DISCONNECT ||
+              message->type == WORKER_CLOSE_STORE || message->type == WORKER_REFRESH_SIZE ||
+              message->type == WORKER_GRANT_BUDGET || message->type == WORKER_FINISH);
     }
     CHECK(message->vbd != 0 || message->type == WORKER_GRANT_BUDGET);
 }
@@ -318,6 +318,14 @@ static void handle(struct worker_process *worker, const struct worker_message *m
     case WORKER_CHANGE_STORE:
         change_store(worker, disk, message, choice);
         break;
+    case WORKER_RESUME:
+        if (disk->closing || disk->disconnecting)
+            break;
+        if (choice & 1)
+            say_failed(worker, WORKER_STORE_ALERT, disk->number, -ENOSPC);
+        else
+            say_plain(worker, WORKER_STORE_CONTINUES, disk->number);
+        break;
     default:
         refresh(worker, disk, choice);
         break;
@@ -385,7 +393,7 @@ void fake_worker_trouble(unsigned index, struct input *input)
         if (!disk->number)
             continue;
         if (which & 1)
-            say_failed(worker, WORKER_STORE_ALERT, disk->number, -EIO);
+            say_failed(worker, WORKER_STORE_ALERT, disk->number, which & 2 ? -EIO : -ENOSPC);
         else if (disk->connected && !disk->disconnecting && !disk->closing)
             say_failed(worker, WORKER_RING_BROKEN, disk->number, -EPROTO);
     }

@@ -59,6 +59,13 @@ static void on_insert(void *context, const char *path, const char *target,
     keep(path, target, token);
 }
 
+static void on_resume(void *context, const char *path, bool accept_loss,
+                      struct control_call_token *token)
+{
+    (void)accept_loss;
+    on_path(context, path, token);
+}
+
 static void start(void)
 {
     const struct control_handlers handlers = {.context = &tokens,
@@ -66,7 +73,8 @@ static void start(void)
                                               .detach = on_path,
                                               .reload = on_reload,
                                               .resize = on_path,
-                                              .insert = on_insert};
+                                              .insert = on_insert,
+                                              .resume = on_resume};
 
     CHECK(control_server_start(loop, address.sun_path, &handlers, &server) == 0);
 }

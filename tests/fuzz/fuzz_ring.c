@@ -130,7 +130,7 @@ static void manage(unsigned queue, struct input *input)
         queue_resume(connected, &rig->store.base);
         break;
     case 2:
-        queue_retry_flush(connected);
+        queue_retry(connected);
         break;
     case 3:
         queue_finish_all(connected);

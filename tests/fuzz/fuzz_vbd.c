@@ -47,6 +47,7 @@ static struct control_call_token tokens[TOKENS_MAX];
 static unsigned token_count;
 static unsigned bind_errors;
 static int fence = -1;
+static bool domains_gone;
 
 /* ---- in the place of parts of the broker and of Xen ---- */
 
@@ -60,6 +61,14 @@ void control_reply(struct control_call_token *token, int error, const char *text
     CHECK(error <= 0 && (text == NULL || fuzz_terminated(text, 2 * STATE_TEXT_MAX)));
     CHECK(token->answers == 0);
     token->answers++;
+}
+
+int domain_info_get(struct domain_info_source *source, uint32_t domid, struct domain_info *out)
+{
+    (void)source;
+    (void)domid;
+    (void)out;
+    return domains_gone ? -ESRCH : -EPERM; /* as in a driver domain, until the end */
 }
 
 int evtchn_bind(uint32_t domid, uint32_t remote_port, struct evtchn **out, uint32_t *local_port,
@@ -119,6 +128,8 @@ static void look_at(unsigned disk)
 {
     struct vbd *vbd;
 
+    if (broker.session_lost)
+        return;
     if (domains_find(&broker, &addresses[disk], &vbd) == 0)
         vbd_mark_dirty(vbd);
     else
@@ -129,7 +140,7 @@ static void look_at_front(unsigned disk)
 {
     struct vbd *vbd;
 
-    if (domains_find(&broker, &addresses[disk], &vbd) == 0)
+    if (!broker.session_lost && domains_find(&broker, &addresses[disk], &vbd) == 0)
         vbd_frontend_changed(vbd);
 }
 
@@ -258,7 +269,7 @@ static void ask(unsigned disk, struct input *input)
     const uint8_t what = input_u8(input);
     char path[XENSTORE_PATH_MAX];
 
-    if (token_count == TOKENS_MAX)
+    if (token_count == TOKENS_MAX || broker.session_lost)
         return;
     token_count++;
     path_of(disk, false, "", path);
@@ -278,6 +289,9 @@ static void ask(unsigned disk, struct input *input)
         break;
     case 5:
         vbd_medium_insert(&broker, path, "", token);
+        break;
+    case 6:
+        vbd_resume(&broker, path, what & 8, token);
         break;
     default:
         vbd_medium_insert(&broker, path, choose_target(what >> 3), token);
@@ -315,6 +329,25 @@ static void pass_time(uint8_t what)
     fake_time_pass(seconds[what & 7U]);
 }
 
+/* XenStore goes away, or is back and everything is looked at anew, as session.c does. */
+static void lose_session(bool lost)
+{
+    struct vbd *vbd;
+    const bool back = broker.session_lost && !lost;
+
+    broker.xs->dead = lost ? -EPIPE : 0;
+    broker.session_lost = lost;
+    if (!back)
+        return;
+    domain_look_anew(&broker);
+    TAILQ_FOREACH(vbd, &broker.vbds, in_broker)
+    {
+        vbd->look_anew = true;
+        vbd->check_domain = true;
+        vbd_mark_dirty(vbd);
+    }
+}
+
 static void host(unsigned disk, struct input *input)
 {
     const uint8_t what = input_u8(input);
@@ -334,7 +367,7 @@ static void host(unsigned disk, struct input *input)
         fake_worker_start_error = what & 8 ? -ENOENT : 0;
         break;
     case 4:
-        broker.xs->dead = what & 8 ? -EPIPE : 0;
+        lose_session(what & 8);
         break;
     default:
         pass_time(what >> 5);
@@ -456,9 +489,10 @@ static void remove_all(void)
 {
     struct input none = {.left = 0};
 
-    broker.xs->dead = 0;
+    lose_session(false);
     broker.xs->conflicts = 0;
     bind_errors = 0;
+    domains_gone = true;
     if (fence >= 0)
         toggle_fence(0);
     for (unsigned i = 0; i < DISKS; i++) {
@@ -490,6 +524,7 @@ static void remove_all(void)
 static void start(void)
 {
     broker.loop = NULL; /* fake_time.c needs none */
+    broker.session_lost = domains_gone = false;
     CHECK(xenstore_open(&broker.xs) == 0);
     CHECK(image_table_create(&broker.images) == 0);
     TAILQ_INIT(&broker.vbds);

@@ -27,7 +27,11 @@ struct rig *ring_rig(struct input *input)
         .buffers = more & 32 ? 256 : 0,
     };
 
-    return rig_create(&options);
+    struct rig *rig = rig_create(&options);
+
+    rig->store.base.faults.pause_no_space = more & 64;
+    rig->store.base.faults.pause_error = more & 128;
+    return rig;
 }
 
 /* A segment of two bytes: most are right. */
@@ -161,6 +165,9 @@ void ring_check(const struct rig *rig)
 
 void ring_run_out(struct rig *rig)
 {
+    for (unsigned i = 0; i < RIG_QUEUES; i++)
+        if (rig->queue[i])
+            queue_retry(rig->queue[i]); /* what the store failed and is parked */
     (void)rig_settle(rig);
     for (unsigned i = 0; rig->store.held_count; i++) {
         CHECK(i < ROUNDS_MAX);
