@@ -13,6 +13,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* What another version's file would be told apart by; a file that reads well has ours. */
+static void check_version(int fd, bool reads_well)
+{
+    uint16_t major = 0;
+    uint16_t minor = 0;
+    const int rc = state_file_version(fd, &major, &minor);
+
+    CHECK(rc == 0 || (rc == -EBADMSG && !reads_well));
+    CHECK(!reads_well || major == STATE_VERSION_MAJOR);
+}
+
 static void check_connection(const struct connection_file *connection)
 {
     CHECK(connection->queue_count <= STATE_MAX_QUEUES && connection->ring_order <= 5);
@@ -33,6 +44,8 @@ static void read_connection(int fd)
     memset(&connection, 0x5a, sizeof(connection));
     memset(&untouched, 0x5a, sizeof(untouched));
     const int rc = connection_read(fd, &connection);
+
+    check_version(fd, rc == 0);
 
     if (rc == 0) {
         check_connection(&connection);
@@ -120,6 +133,7 @@ static void fuzz_slab(struct input *input, uint8_t flags)
     const int rc = slab_read_header(fd, read);
 
     CHECK(rc == 0 || rc == -EBADMSG || rc == -EPROTO);
+    check_version(fd, rc == 0);
     if (rc == 0)
         check_slab(read);
     (void)close(fd);

@@ -5,11 +5,11 @@
  * may also lie. An honest worker is never ended for what it says, every request gets its answer,
  * and when all disks are removed nothing of them is left.
  */
+#include "fake_outside.h"
 #include "fake_time.h"
 #include "fake_worker.h"
 
 #include "../unit/broker/fake_xenstore.h"
-#include "blkback/evtchn.h"
 #include "domain.h"
 #include "domains.h"
 #include "kernel_blkback.h"
@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define STEPS_MAX  200U
@@ -34,70 +33,9 @@ static const struct vbd_address addresses[] = {
 };
 #define DISKS (sizeof(addresses) / sizeof(addresses[0]))
 
-struct control_call_token {
-    unsigned answers;
-};
-
-struct evtchn {
-    int fd;
-};
-
 static struct broker broker;
 static struct control_call_token tokens[TOKENS_MAX];
 static unsigned token_count;
-static unsigned bind_errors;
-static int fence = -1;
-static bool domains_gone;
-
-/* ---- in the place of parts of the broker and of Xen ---- */
-
-void broker_check_stopped(struct broker *unused)
-{
-    (void)unused;
-}
-
-void control_reply(struct control_call_token *token, int error, const char *text)
-{
-    CHECK(error <= 0 && (text == NULL || fuzz_terminated(text, 2 * STATE_TEXT_MAX)));
-    CHECK(token->answers == 0);
-    token->answers++;
-}
-
-int domain_info_get(struct domain_info_source *source, uint32_t domid, struct domain_info *out)
-{
-    (void)source;
-    (void)domid;
-    (void)out;
-    return domains_gone ? -ESRCH : -EPERM; /* as in a driver domain, until the end */
-}
-
-int evtchn_bind(uint32_t domid, uint32_t remote_port, struct evtchn **out, uint32_t *local_port,
-                bool *restricted)
-{
-    (void)domid;
-    if (bind_errors) {
-        bind_errors--;
-        return -EINVAL;
-    }
-    *out = malloc(sizeof(**out));
-    CHECK(*out != NULL);
-    (*out)->fd = eventfd(0, EFD_CLOEXEC);
-    *local_port = remote_port + 1;
-    *restricted = true;
-    return 0;
-}
-
-int evtchn_fd(const struct evtchn *evtchn)
-{
-    return evtchn->fd;
-}
-
-void evtchn_close(struct evtchn *evtchn)
-{
-    if (evtchn)
-        (void)close(evtchn->fd);
-    free(evtchn);
-}
 
 /* ---- XenStore ---- */
 
@@ -144,16 +82,6 @@ static void look_at_front(unsigned disk)
         vbd_frontend_changed(vbd);
 }
 
-static const char *choose_target(uint8_t choice)
-{
-    static char image[600];
-    static const char *const targets[] = {image,  "null:1M",  "disk:x",   "",
-                                          "aio:", "/nowhere", "nonsense", "null:0"};
-
-    (void)snprintf(image, sizeof(image), "%s/image", fuzz_folder());
-    return targets[choice & 7U];
-}
-
 static void make_disk(unsigned disk, struct input *input)
 {
     const uint8_t how = input_u8(input);
@@ -162,7 +90,7 @@ static void make_disk(unsigned disk, struct input *input)
     path_of(disk, true, "", front);
     set(disk, false, "frontend", front);
     set(disk, false, "script", how & 0x80 ? NULL : "/etc/xen/scripts/block-blkbackd");
-    set(disk, false, "params", choose_target(input_u8(input)));
+    set(disk, false, "params", fake_target(input_u8(input)));
     set(disk, false, "mode", how & 1 ? "w" : how & 2 ? "w!" : "r");
     set(disk, false, "dev", "xvda");
     set(disk, false, "device-type", how & 4 ? "cdrom" : "disk");
@@ -193,7 +121,7 @@ static void toolstack(unsigned disk, struct input *input)
         set(disk, false, "state", states[what >> 5]);
         break;
     case 4:
-        set(disk, false, "params", choose_target(what >> 3));
+        set(disk, false, "params", fake_target(what >> 3));
         break;
     case 5:
         set(disk, false, "hotplug-status", what & 8 ? "connected" : NULL);
@@ -294,33 +222,12 @@ static void ask(unsigned disk, struct input *input)
         vbd_resume(&broker, path, what & 8, token);
         break;
     default:
-        vbd_medium_insert(&broker, path, choose_target(what >> 3), token);
+        vbd_medium_insert(&broker, path, fake_target(what >> 3), token);
         break;
     }
 }
 
 /* ---- the host ---- */
-
-static void make_image(off_t size)
-{
-    const int fd = open(choose_target(0), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    CHECK(fd >= 0 && ftruncate(fd, size) == 0);
-    (void)close(fd);
-}
-
-/* I/O of a worker that is dead holds the image, or does not any more. */
-static void toggle_fence(unsigned disk)
-{
-    if (fence >= 0) {
-        (void)close(fence);
-        fence = -1;
-        return;
-    }
-    fence = open(choose_target(0), O_RDWR | O_CLOEXEC);
-    CHECK(fence >= 0);
-    (void)image_lock(fence, image_fence_offset(addresses[disk].domid, addresses[disk].devid), true);
-}
 
 static void pass_time(uint8_t what)
 {
@@ -354,14 +261,14 @@ static void host(unsigned disk, struct input *input)
 
     switch (what & 7U) {
     case 0:
-        make_image((off_t)(1 + (what >> 3)) << 20);
+        fake_image((off_t)(1 + (what >> 3)) << 20);
         vbd_look_at_sizes(&broker);
         break;
     case 1:
-        toggle_fence(disk);
+        fake_toggle_fence(addresses[disk].domid, addresses[disk].devid);
         break;
     case 2:
-        bind_errors = what >> 3 & 3U;
+        fake_bind_errors = what >> 3 & 3U;
         break;
     case 3:
         fake_worker_start_error = what & 8 ? -ENOENT : 0;
@@ -491,10 +398,9 @@ static void remove_all(void)
 
     lose_session(false);
     broker.xs->conflicts = 0;
-    bind_errors = 0;
-    domains_gone = true;
-    if (fence >= 0)
-        toggle_fence(0);
+    fake_bind_errors = 0;
+    fake_domains_gone = true;
+    fake_free_fence();
     for (unsigned i = 0; i < DISKS; i++) {
         set(i, false, "", NULL);
         look_at(i);
@@ -524,7 +430,7 @@ static void remove_all(void)
 static void start(void)
 {
     broker.loop = NULL; /* fake_time.c needs none */
-    broker.session_lost = domains_gone = false;
+    broker.session_lost = fake_domains_gone = false;
     CHECK(xenstore_open(&broker.xs) == 0);
     CHECK(image_table_create(&broker.images) == 0);
     TAILQ_INIT(&broker.vbds);
@@ -533,10 +439,10 @@ static void start(void)
     TAILQ_INIT(&broker.domains);
     TAILQ_INIT(&broker.orphans);
     memset(tokens, 0, sizeof(tokens));
-    token_count = bind_errors = 0;
+    token_count = fake_bind_errors = 0;
     fake_time_reset();
     fake_worker_reset();
-    make_image(1 << 20);
+    fake_image(1 << 20);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)

@@ -11,9 +11,9 @@
 #ifndef FAKE_DISK_BYTES /* fuzz targets have a small one */
 #define FAKE_DISK_BYTES (4U << 20)
 #endif
-#define FAKE_HELD_MAX   256U
-#define FAKE_TRACE_MAX  4096U
-#define FAKE_DISCARDED  0xdc
+#define FAKE_HELD_MAX  256U
+#define FAKE_TRACE_MAX 4096U
+#define FAKE_DISCARDED 0xdc
 
 struct fake_store {
     struct store base;
