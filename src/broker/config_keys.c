@@ -99,7 +99,7 @@ const struct config_key config_keys[] = {
      "segments", "how large an indirect request may be"},
     {"disk", "max-queues", CONFIG_U32, OPTIONS(max_queues), 1, STATE_MAX_QUEUES, NULL, NULL, "rings",
      "how many rings a frontend may use"},
-    {"disk", "persistent-grants", CONFIG_BOOL, OPTIONS(persistent), 0, 0, NULL, "yes", NULL,
+    {"disk", "persistent-grants", CONFIG_BOOL, OPTIONS(persistent), 0, 0, NULL, "no", NULL,
      "whether grants that the frontend keeps stay mapped"},
     {"disk", "discard", CONFIG_BOOL, OPTIONS(discard), 0, 0, NULL, "yes", NULL,
      "whether the guest may discard"},

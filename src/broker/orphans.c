@@ -141,7 +141,9 @@ bool orphans_has(const struct broker *broker, uint32_t domid, uint32_t devid)
 
 void orphans_forget(struct broker *broker)
 {
-    struct orphan *orphan;
-    while ((orphan = TAILQ_FIRST(&broker->orphans)) != NULL)
+    struct orphan *next;
+    for (struct orphan *orphan = TAILQ_FIRST(&broker->orphans); orphan != NULL; orphan = next) {
+        next = TAILQ_NEXT(orphan, entry);
         forget(orphan);
+    }
 }

@@ -19,6 +19,10 @@ TAKING_UP = ("slab_adopt", "journal_recover", "queue_recover", "queue_resume")
 MOST = 20000  # instructions of a function
 
 
+# Which the tracer follows: it could not step through what another thread does.
+ONE_THREAD = {"worker": {"queue_threads": 1}}
+
+
 class Killer:
     def __init__(self, t, guest):
         self.t, self.guest, self.daemon = t, guest, guest.daemon
@@ -112,7 +116,7 @@ def chosen(killer, names):
 
 @cases.over("serving", "uring-persistent", "aio-multi-block")
 def serving(t, kind):
-    with Guest(t, **KINDS[kind]) as guest:
+    with Guest(t, **KINDS[kind], **ONE_THREAD) as guest:
         killer = Killer(t, guest)
         for name in chosen(killer, SERVING):
             pid = guest.worker()
@@ -128,7 +132,7 @@ def serving(t, kind):
 
 @cases.over("taking-up", "uring-persistent", "aio-multi-block")
 def taking_up(t, kind):
-    with Guest(t, **KINDS[kind]) as guest:
+    with Guest(t, **KINDS[kind], **ONE_THREAD) as guest:
         killer = Killer(t, guest)
         for name in chosen(killer, TAKING_UP):
             for steps in [MOST, *(killer.steps(name) for _ in range(t.options.kills or (60 if t.long else 4)))]:
@@ -142,7 +146,7 @@ def taking_up(t, kind):
 @cases.over("pairs", "uring-direct-queues", "inline-large")
 def pairs(t, kind):
     """Two deaths in a row while a third worker is waited for; then one more under way."""
-    with Guest(t, **KINDS[kind]) as guest:
+    with Guest(t, **KINDS[kind], **ONE_THREAD) as guest:
         killer = Killer(t, guest)
         first, second = chosen(killer, SERVING), chosen(killer, TAKING_UP + SERVING[:4])
         for _ in range(t.options.kills or (400 if t.long else 12)):

@@ -41,7 +41,7 @@ def close_with_pages(disk, front, pages):
 
 @cases.add
 def persistent_grants_stay_mapped(t):
-    disk = t.disk("blkbackd")
+    disk = t.disk("blkbackd", persistent_grants="yes")
     front = disk.connect(extra={"feature-persistent": 1})
     offers(disk.vbd, feature_persistent="1")
     before = disk.vbd.domain.mapped()
@@ -61,7 +61,7 @@ def persistent_grants_stay_mapped(t):
 @cases.add
 def the_budget_is_shared_out(t):
     """64 pages: all for one guest, 32 for each of two, and all again when the other has gone."""
-    daemon = t.blkbackd()
+    daemon = t.blkbackd(persistent_grants="yes")
     with open(daemon.config, encoding="utf-8") as f:
         text = f.read()
     with open(daemon.config, "w", encoding="utf-8") as f:

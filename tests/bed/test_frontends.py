@@ -88,7 +88,7 @@ def leave(vbd):
 def linux_6(t, variant):
     """Waits for InitWait; 16 pages for each of as many rings as it has CPUs; grants that it keeps; indirect requests of
     32 segments; FLUSH with the last sector number there is; asked by the toolstack, it leaves."""
-    disk = t.disk("blkbackd", size=32 * MIB)
+    disk = t.disk("blkbackd", size=32 * MIB, persistent_grants="yes")
     disk.vbd.wait_backend(INIT_WAIT)
     order, most = offered(disk.vbd, "max-ring-page-order", "multi-queue-max-queues")
     queues = min(int(variant.split()[0]), most)
@@ -115,7 +115,7 @@ def linux_6(t, variant):
 @cases.add
 def linux_resumed(t):
     """After a suspend: other rings and state 3, and not a word of farewell to the old ones."""
-    disk = t.disk("blkbackd")
+    disk = t.disk("blkbackd", persistent_grants="yes")
     front = disk.connect(order=2, persistent=True)
     front.exercise(disk.contents, requests=200, pool=front.pool(500, aliases=False))
     resumed = Frontend(disk.vbd)

@@ -340,7 +340,7 @@ def engine(t, name):
 
 @cases.add
 def large_requests_and_grants_that_stay(t):
-    disk, front = connect(t, 4, 2, persistent=True, size=32 * MIB)
+    disk, front = connect(t, 4, 2, persistent=True, size=32 * MIB, persistent_grants="yes")
     side_by_side(front, disk, requests=300, depth=32, max_indirect=256, readonly=0, pages=1000)
     front.close()
     disk.check_nothing_mapped()

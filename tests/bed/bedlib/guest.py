@@ -29,7 +29,8 @@ class Guest:
         self.t = t
         self.rng = random.Random(getattr(t.options, "seed", 0) or time.time_ns())
         settings = {"engine": engine, "direct": direct, "max_queues": 4, "max_indirect_segments": 256,
-                    "max_request_segments": 128, "log_level": "info", **daemon}
+                    "max_request_segments": 128, "log_level": "info",
+                    "persistent_grants": "yes" if persistent else "no", **daemon}
         image = stamped_image(t, 4 * MIB, direct == "yes")
         self.faults = Faults(t.bed, image[0]) if slow else None
         if slow:  # outlive() forks
