@@ -249,11 +249,16 @@ void decode_indirect(const struct decode_limits *limits, struct slab_segment *se
     settle(request, check_transfer(limits, segments, request));
 }
 
+/* Only a flush, and a barrier on a disk that can be written to, may have no data. */
+static bool may_be_bare(const struct decode_limits *limits, uint8_t operation)
+{
+    return operation == BLKIF_OP_FLUSH_DISKCACHE ||
+           (operation == BLKIF_OP_WRITE_BARRIER && !limits->read_only);
+}
+
 static int16_t recheck(const struct decode_limits *limits, struct slab_segment *segments,
                        struct decoded_request *recorded)
 {
-    const bool barrier = recorded->operation == BLKIF_OP_WRITE_BARRIER;
-
     switch (recorded->operation) {
     case BLKIF_OP_READ:
     case BLKIF_OP_WRITE:
@@ -261,12 +266,14 @@ static int16_t recheck(const struct decode_limits *limits, struct slab_segment *
     case BLKIF_OP_FLUSH_DISKCACHE:
         if (recorded->segments)
             return check_transfer(limits, segments, recorded);
-        return recorded->operation == BLKIF_OP_FLUSH_DISKCACHE || (barrier && !limits->read_only)
-                   ? BLKIF_RSP_OKAY
-                   : BLKIF_RSP_ERROR;
+        if (may_be_bare(limits, recorded->operation))
+            return BLKIF_RSP_OKAY;
+        return BLKIF_RSP_ERROR;
     case BLKIF_OP_DISCARD:
         recorded->segments = 0;
-        return limits->discard ? check_discard(limits, recorded) : BLKIF_RSP_EOPNOTSUPP;
+        if (limits->discard)
+            return check_discard(limits, recorded);
+        return BLKIF_RSP_EOPNOTSUPP;
     default:
         return BLKIF_RSP_EOPNOTSUPP;
     }
