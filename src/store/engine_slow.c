@@ -5,20 +5,16 @@
  * eventfd, which is readable exactly while there are some.
  */
 #include "blkback/engine.h"
+#include "blkback/thread.h"
 #include "discard.h"
 #include "progress.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
-
-/* The thread calls nothing that needs more; the default would be reserved, and locked with
- * mlockall. */
-#define STACK_BYTES (UINT32_C(256) << 10)
 
 struct list {
     struct io *first;
@@ -114,27 +110,15 @@ static void *run(void *context)
 }
 
 /*
- * Signals are for the loop's thread: this one is made with all of them blocked. It is waited for
- * until what it does at its start is over, since the process may be confined next to calls that
- * that is not among.
+ * It is waited for until what it does at its start is over, since the process may be confined next
+ * to calls that that is not among.
  */
 static int start_thread(struct slow *slow)
 {
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t before;
-    int error = pthread_attr_init(&attributes);
+    const int error = thread_start(run, slow, &slow->thread);
 
     if (error)
-        return -error;
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&slow->thread, &attributes, run, slow);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    if (error)
-        return -error;
+        return error;
     pthread_mutex_lock(&slow->lock);
     while (!slow->running)
         pthread_cond_wait(&slow->changed, &slow->lock);

@@ -2,10 +2,10 @@
 /* A thread that serves queues: see io_thread.h. What reaches it from others is in io_mailbox.c. */
 #include "io_thread.h"
 
+#include "blkback/thread.h"
 #include "io_mailbox.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +18,6 @@
 
 /* How soon the kernel is offered again what it had no resources for. */
 #define COMMIT_RETRY_MS 1U
-
-/* The data path has no large variables; the default would be reserved, and locked with mlockall. */
-#define STACK_BYTES (UINT32_C(256) << 10)
 
 /* How long a thread is waited for that is to end. */
 #define END_SECONDS 2
@@ -179,21 +176,10 @@ static void do_nothing(void *context)
 
 int io_thread_start(struct io_thread *thread)
 {
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t before;
-    int error = pthread_attr_init(&attributes);
+    const int error = thread_start(run, thread, &thread->id);
 
     if (error)
-        return -error;
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread->id, &attributes, run, thread);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    if (error)
-        return -error;
+        return error;
     thread->started = true;
     io_thread_call(thread, do_nothing, NULL);
     return 0;
