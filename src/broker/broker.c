@@ -7,6 +7,7 @@
 #include "domains.h"
 #include "orphans.h"
 #include "session.h"
+#include "state_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -135,6 +136,7 @@ static int open_state_dir(struct broker *broker, char *why)
     broker->state_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (broker->state_dir < 0)
         return explain(why, -errno, "can't open %s: %s", path, strerror(errno));
+    state_dir_remove_unfinished(broker);
     return 0;
 }
 
@@ -223,9 +225,9 @@ int broker_start(struct broker *broker, struct ev_loop *loop, const char *config
     TAILQ_INIT(&broker->orphans);
     read_boot_id(broker);
 
-    int error = open_xenstore(broker, why);
+    int error = open_state_dir(broker, why);
     if (error == 0)
-        error = open_state_dir(broker, why);
+        error = open_xenstore(broker, why);
     if (error == 0)
         error = image_table_create(&broker->images);
     if (error == 0)

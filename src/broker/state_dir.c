@@ -10,23 +10,35 @@
 #include <string.h>
 #include <unistd.h>
 
-/* "DOMID-DEVID.conn" or ".slab". */
-static bool parse_name(const char *name, struct state_file *out)
+/* "DOMID-DEVID", of `length` characters. */
+static bool parse_disk(const char *name, size_t length, struct state_file *out)
 {
     char text[32];
-    const char *dot = strchr(name, '.');
-    if (dot == NULL || (strcmp(dot, ".conn") != 0 && strcmp(dot, ".slab") != 0) ||
-        (size_t)(dot - name) >= sizeof(text))
+    if (length >= sizeof(text))
         return false;
-    memcpy(text, name, (size_t)(dot - name));
-    text[dot - name] = '\0';
+    memcpy(text, name, length);
+    text[length] = '\0';
     char *dash = strchr(text, '-');
     if (dash == NULL)
         return false;
     *dash = '\0';
-    *out = (struct state_file){.name = name, .connection = dot[1] == 'c'};
     return parse_u32(text, DOMID_MAX, &out->domid) == 0 &&
            parse_u32(dash + 1, DEVID_MAX, &out->devid) == 0;
+}
+
+/* "DISK.conn" or ".slab", or ".DISK.conn.new": see connection_write(). */
+static bool parse_name(const char *name, struct state_file *out)
+{
+    bool unfinished = name[0] == '.';
+    const char *disk = name + unfinished;
+    const char *dot = strchr(disk, '.');
+    if (dot == NULL)
+        return false;
+    *out = (struct state_file){
+        .name = name, .connection = strcmp(dot, ".conn") == 0, .unfinished = unfinished};
+    bool known =
+        unfinished ? strcmp(dot, ".conn.new") == 0 : out->connection || strcmp(dot, ".slab") == 0;
+    return known && parse_disk(disk, (size_t)(dot - disk), out);
 }
 
 void state_dir_for_each(struct broker *broker,
@@ -45,4 +57,15 @@ void state_dir_for_each(struct broker *broker,
         if (parse_name(entry->d_name, &file))
             use(broker, &file);
     closedir(dir);
+}
+
+static void remove_unfinished(struct broker *broker, const struct state_file *file)
+{
+    if (file->unfinished)
+        (void)unlinkat(broker->state_dir, file->name, 0);
+}
+
+void state_dir_remove_unfinished(struct broker *broker)
+{
+    state_dir_for_each(broker, remove_unfinished);
 }
