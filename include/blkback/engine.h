@@ -14,6 +14,16 @@
 
 struct engine;
 
+/*
+ * Asynchronous engines hand over so many I/Os as soon as they are there, and don't wait for the
+ * commit: the storage works while the others are prepared. Without it a queue and its storage take
+ * turns, each idle while the other is busy. Measured on a virtio disk at depth 32: 4 and 8 gave 10
+ * to 15 % more than 32, 16 gave nothing.
+ */
+#define ENGINE_BATCH 8U
+
+struct engine;
+
 struct engine_ops {
     /* "uring", "aio", "inline": also the value in the configuration; or "slow". */
     const char *name;
@@ -22,7 +32,7 @@ struct engine_ops {
     int (*create)(unsigned depth, struct engine **out);
     enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
     /*
-     * Hands everything submitted since the last commit to the kernel: one system call, none if
+     * Hands everything submitted and not handed over yet to the kernel: one system call, none if
      * there is nothing; more only when the kernel stops half-way. Returns 0; -EAGAIN when it could
      * not take all of it yet (the rest is kept: commit again soon); another -errno when the engine
      * is unusable.

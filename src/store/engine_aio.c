@@ -105,22 +105,6 @@ static void enqueue(struct aio *aio, struct io *io)
     aio->waiting[aio->waiting_count++] = iocb;
 }
 
-static enum io_submit aio_submit(struct engine *engine, int fd, struct io *io)
-{
-    struct aio *aio = aio_of(engine);
-
-    if (io->operation == IO_DISCARD) { /* the kernel's interface has none */
-        io->result = -ENOTSUP;
-        return IO_DONE;
-    }
-    if (engine->in_flight >= aio->depth)
-        return IO_BUSY;
-    progress_start(io, fd);
-    enqueue(aio, io);
-    engine->in_flight++;
-    return IO_QUEUED;
-}
-
 static int64_t sync_inline(int fd)
 {
     int result = -1;
@@ -171,6 +155,25 @@ static int aio_commit(struct engine *engine)
     for (unsigned i = 0; i < aio->waiting_count; i++)
         aio->waiting[i] = aio->waiting[taken + i];
     return error;
+}
+
+static enum io_submit aio_submit(struct engine *engine, int fd, struct io *io)
+{
+    struct aio *aio = aio_of(engine);
+
+    if (io->operation == IO_DISCARD) { /* the kernel's interface has none */
+        io->result = -ENOTSUP;
+        return IO_DONE;
+    }
+    if (engine->in_flight >= aio->depth)
+        return IO_BUSY;
+    progress_start(io, fd);
+    enqueue(aio, io);
+    engine->in_flight++;
+    /* What goes wrong here goes wrong again at the commit. */
+    if (aio->waiting_count >= ENGINE_BATCH)
+        (void)aio_commit(engine);
+    return IO_QUEUED;
 }
 
 static unsigned report_refused(struct aio *aio)

@@ -186,6 +186,9 @@ static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
     if (!prepare(uring, io))
         return IO_BUSY;
     engine->in_flight++;
+    /* What goes wrong here goes wrong again at the commit. */
+    if (io_uring_sq_ready(&uring->ring) >= ENGINE_BATCH)
+        (void)io_uring_submit(&uring->ring);
     return IO_QUEUED;
 }
 

@@ -22,6 +22,25 @@
 /* How long a thread is waited for that is to end. */
 #define END_SECONDS 2
 
+static void reap(struct io_thread *thread, struct engine *engine)
+{
+    if (engine->ops->reap(engine) > 0)
+        thread->turn.freed = true;
+}
+
+/*
+ * Completions of an io_uring are looked for in memory, which costs nothing: whatever the loop woke
+ * up for, and when its wait was interrupted by the kernel to finish them on this thread, it need
+ * not wait again to learn of them.
+ */
+static void reap_uring(struct io_thread *thread)
+{
+    struct engine *uring = thread->engines.uring;
+
+    if (uring && uring->in_flight > 0)
+        reap(thread, uring);
+}
+
 static bool turn(void *context)
 {
     struct io_thread *thread = context;
@@ -30,6 +49,7 @@ static bool turn(void *context)
      */
     if (thread->turn.ready && !thread->idle_timer.armed)
         loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
+    reap_uring(thread);
     turn_run(&thread->turn);
     const int error = engine_set_commit(&thread->engines);
 
@@ -41,12 +61,11 @@ static bool turn(void *context)
     return thread->turn.ready != NULL;
 }
 
-static void reap(struct loop_source *source)
+static void engine_ready(struct loop_source *source)
 {
-    struct engine_source *mine = (struct engine_source *)source;
+    const struct engine_source *mine = (struct engine_source *)source;
 
-    if (mine->engine->ops->reap(mine->engine) > 0)
-        mine->thread->turn.freed = true;
+    reap(mine->thread, mine->engine);
 }
 
 /* Returns whether some stay mapped. */
@@ -95,9 +114,10 @@ static int add_engine(struct io_thread *thread, struct engine_source *source, st
 {
     if (!engine)
         return 0;
-    *source = (struct engine_source){.source = {.fd = engine->ops->event_fd(engine), .ready = reap},
-                                     .engine = engine,
-                                     .thread = thread};
+    *source = (struct engine_source){
+        .source = {.fd = engine->ops->event_fd(engine), .ready = engine_ready},
+        .engine = engine,
+        .thread = thread};
     return loop_add(&thread->loop, &source->source);
 }
 

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEPTH      8U
+#define DEPTH      (ENGINE_BATCH - 1) /* what is submitted waits for the commit */
 #define IMAGE_SIZE (2 * MIB)
 #define PAGE       ((size_t)4096)
 
@@ -318,6 +318,33 @@ static void events_later_than_their_signals(void **state)
     }
 }
 
+/* The storage begins while the rest of a long list is still being submitted. */
+static void handed_over_before_the_commit(void **state)
+{
+    enum { COUNT = 2 * ENGINE_BATCH + 1 };
+    struct rig *rig = rig_of(state);
+    struct test_io ios[COUNT];
+    struct engine *engine = NULL;
+    char *data = memory(COUNT * PAGE);
+
+    assert_int_equal(rig->ops->create(COUNT, &engine), 0);
+    engine_destroy(rig->engine);
+    rig->engine = engine;
+    for (unsigned i = 0; i < COUNT; i++) {
+        test_io_set(&ios[i], IO_READ, i * PAGE, data + i * PAGE, PAGE);
+        assert_int_equal(engine->ops->submit(engine, rig->fd, &ios[i].io), IO_QUEUED);
+        assert_int_equal(kernel.submissions, (i + 1) / ENGINE_BATCH);
+    }
+    assert_int_equal(engine->ops->commit(engine), 0);
+    assert_int_equal(kernel.submissions, 3);
+    engine_drain(engine);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(ios[i].done, 1);
+        assert_int_equal(ios[i].io.result, 0);
+    }
+    free(data);
+}
+
 static void depth_is_a_limit_across_commits(void **state)
 {
     struct rig *rig = rig_of(state);
@@ -463,6 +490,7 @@ static const struct {
     {"put_off_submission_is_kept", put_off_submission_is_kept, QUEUED},
     {"short_transfers_in_a_batch", short_transfers_in_a_batch, QUEUED},
     {"depth_is_a_limit_across_commits", depth_is_a_limit_across_commits, QUEUED},
+    {"handed_over_before_the_commit", handed_over_before_the_commit, QUEUED},
     {"partly_taken_submission", partly_taken_submission, AIO},
     {"partly_taken_and_then_put_off", partly_taken_and_then_put_off, AIO},
     {"events_later_than_their_signals", events_later_than_their_signals, AIO},
