@@ -64,7 +64,7 @@ def domain_is_destroyed(t, when):
     disk.vbd.force_close()
     disk.vbd.xs.rm(disk.vbd.front)
     disk.vbd.wait_backend(CLOSED, timeout=10)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the pages to be given back")
+    disk.wait_for_nothing_mapped()
     disk.daemon.detach(disk.vbd)
     disk.vbd.remove()
     front.queue = None  # its domain is gone
@@ -83,7 +83,7 @@ def nodes_are_removed_at_once(t):
         disk.vbd.xs.rm(disk.vbd.front, tx)
 
     disk.vbd.xs.transaction(work)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the pages to be given back")
+    disk.wait_for_nothing_mapped()
     again = t.disk(disk.daemon, image=(disk.path, disk.contents))
     again.serves(again.connect())
     assert disk.vbd.backend_state() is None, "a directory that the toolstack removed was made again"

@@ -44,7 +44,7 @@ def it_comes_back_empty(t):
     front.free()
     disk.vbd.domain.destroy()
     t.bed.wait_for(lambda: not any(f.startswith("1-") for f in state_files(disk.daemon)), "the disk's end")
-    disk.check_nothing_mapped()
+    disk.wait_for_nothing_mapped()
     disk.daemon.attach(thief)
 
 
@@ -81,7 +81,7 @@ def new_nodes_in_an_empty_store_are_a_new_disk(t):
     path, other = t.bed.image(2 * MIB, "another.img")
     disk.vbd.create(disk.daemon.nodes(path))
     disk.vbd.wait_backend(INIT_WAIT)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the old ring to be unmapped")
+    disk.wait_for_nothing_mapped("the old ring to be unmapped")
     front.free(strict=True)
     disk.daemon.hook_in_background(disk.vbd)
     again = disk.frontend().connect()
@@ -134,7 +134,7 @@ def a_guest_ends_while_nobody_can_tell(t):
     front.free()
     disk.vbd.domain.destroy()
     t.bed.wait_for(lambda: state_files(disk.daemon) == [], "the disk's end")
-    disk.check_nothing_mapped()
+    disk.wait_for_nothing_mapped()
     gone = ("/local/domain/1", "/local/domain/0/backend")
     start_xenstored(t, disk.daemon, [node for node in contents if not node[0].startswith(gone)])
     with open(disk.path, "rb") as f:
@@ -149,7 +149,7 @@ def the_number_is_another_guests_by_then(t):
     worker = disk.daemon.workers()[0]
     disk.daemon.process.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)  # a number is free only when nobody maps the old guest's pages
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the worker's end")
+    disk.wait_for_nothing_mapped("the worker's end")
     front.free()
     path, other = t.bed.image(2 * MIB, "another.img")
     disk.vbd.domain.destroy()

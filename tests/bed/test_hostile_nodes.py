@@ -264,7 +264,7 @@ def domain_dies(t, when):
         disk.vbd.force_close()
         disk.vbd.xs.rm(disk.vbd.front)
         disk.vbd.wait_backend(CLOSED, timeout=10)
-        t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the pages to be given back")
+        disk.wait_for_nothing_mapped()
         disk.daemon.detach(disk.vbd)
         disk.vbd.remove()
         front.queue, front.queues = None, []  # its domain is gone

@@ -259,7 +259,7 @@ def detached(t, how):
         assert list(front.take_all(5.0).values()) == [ERROR, ERROR]
     disk.vbd.wait_backend(CLOSED, timeout=10)
     assert time.monotonic() - start < 5
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the guest's pages to be given back")
+    disk.wait_for_nothing_mapped()
     faults.calm()
     time.sleep(1.2)
     disk.check_image()

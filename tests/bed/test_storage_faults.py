@@ -157,7 +157,7 @@ def slow_storage(t, engine):
     t.bed.wait_for(lambda: faults.seen("write") == 1, "the write at the storage")
     disk.vbd.domain.destroy()
     disk.vbd.xs.rm(disk.vbd.front)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the guest's pages to be given back")
+    disk.wait_for_nothing_mapped()
     faults.release("write")
     disk.vbd.force_close()
     disk.vbd.wait_backend(6, timeout=10)
@@ -182,7 +182,7 @@ def detached_disk_answers(t, engine):
     faults.release("write")
     assert set(front.take_all().values()) == {OKAY}
     disk.vbd.wait_backend(6, timeout=10)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the guest's pages to be given back")
+    disk.wait_for_nothing_mapped()
     front.free()
 
 

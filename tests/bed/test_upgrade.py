@@ -94,7 +94,7 @@ def another_major_version_that_is_started_anyway(t):
     disk.check_image()
     disk.vbd.set_front_state(CLOSED)
     disk.vbd.wait_backend(CLOSED)
-    t.bed.wait_for(lambda: disk.vbd.domain.mapped() == 0, "the end of the old version's worker")
+    disk.wait_for_nothing_mapped("the end of the old version's worker")
     front.free(strict=True)
     again = disk.frontend()
     again.reset()

@@ -112,6 +112,10 @@ class Disk:
         mapped = self.vbd.domain.mapped()
         assert mapped == 0, f"{mapped} pages of the guest are still mapped"
 
+    def wait_for_nothing_mapped(self, what="the guest's pages to be given back"):
+        """Where nobody is told when the worker is done: the state files go before it lets go of a guest that has ended."""
+        self.t.bed.wait_for(lambda: self.vbd.domain.mapped() == 0, what)
+
 
 class Cases:
     def __init__(self):
