@@ -298,9 +298,18 @@ def install_product(host, binaries, conf, extra_programs=()):
 
 def install_cases(host):
     """Puts the cases, the demo and the helpers that they are written with into the share."""
-    for name in ("lib.sh", "deaths.sh", "demo.sh"):
+    for name in ("lib.sh", "deaths.sh", "hostile.sh", "demo.sh"):
         shutil.copy2(os.path.join(HERE, "share", name), host.share)
     shutil.copytree(os.path.join(HERE, "cases"), os.path.join(host.share, "cases"))
+
+
+def install_attacker(host, binaries):
+    """Puts the malicious frontend of the same build into the share, for cases with a guest that attacks."""
+    path = os.path.join(os.path.dirname(os.path.realpath(binaries)), "xen", "blkback-attacker")
+    if not os.path.exists(path):
+        raise HostError("%s is missing: build first" % path)
+    os.makedirs(os.path.join(host.share, "attacker"), exist_ok=True)
+    shutil.copy2(path, os.path.join(host.share, "attacker"))
 
 
 def _libraries(program):
