@@ -27,6 +27,7 @@ struct log_limit {
     bool started;
     uint64_t last_ms;
     uint64_t suppressed; /* lines dropped since the last one that was let through */
+    uint64_t *dropped;   /* where all dropped lines are counted; NULL: nowhere */
 };
 
 /* Names the program in each line and decides the format from the environment (JOURNAL_STREAM: with
@@ -40,6 +41,10 @@ int log_level_parse(const char *text, enum log_level *out);
 
 void log_message(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* So many lines per minute, from 1 to 60000, and up to 20 at once; 0: the default. Not while
+ * another thread uses the limit. */
+void log_limit_pace(struct log_limit *limit, unsigned lines_per_minute);
 
 /* As log_message(), unless `limit` is used up; the next line let through says how many were
  * dropped. Threads may share a limit. */

@@ -47,6 +47,7 @@ struct turn {
     /* Has `freed` set and turn_run() called soon; called from other threads, for a queue that waits
      * for another's write. NULL where there is one thread. */
     void (*wake)(struct turn *turn);
+    uint64_t (*now_ms)(void); /* CLOCK_MONOTONIC, for fruitless events */
 };
 
 /* What a queue tells its owner, on the queue's thread, never from within queue_connect(). Only
@@ -69,6 +70,9 @@ struct queue_events {
      * queue_finish_all(): the queue is idle; this and other queues may be disconnected and
      * destroyed from within. */
     void (*quiet)(void *context);
+    /* The frontend's next event is left alone: queue_end_delay() is to be called after so many
+     * milliseconds. Asked for again before that, the later time counts. */
+    void (*delay_events)(void *context, uint32_t milliseconds);
 };
 
 struct queue_params {
@@ -88,6 +92,8 @@ struct queue_params {
     bool discard;          /* DISCARD was offered */
     bool persistent;       /* the frontend keeps its grants: they may stay mapped */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
+    uint32_t max_event_delay_ms;    /* after events that bring nothing; 0: none */
+    uint32_t work_per_turn; /* bytes, of one pass while the thread has other queues; 0: any */
     bool recover; /* go on with what a predecessor left in the slab, if it had this queue; begins
                      held: no queue of a vbd may start anything before all of them are connected */
 };
@@ -106,6 +112,9 @@ int queue_connect(const struct queue_params *params, struct queue **out);
 
 /* The event channel became readable. */
 void queue_on_event(struct queue *queue);
+
+/* What delay_events() asked for is over. */
+void queue_end_delay(struct queue *queue);
 
 /*
  * One pass: answers what has completed, takes what is in the ring, hands it to the store. Engines

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define STATE_VERSION_MAJOR 1U /* readers refuse another major version */
-#define STATE_VERSION_MINOR 0U /* readers accept another minor version */
+#define STATE_VERSION_MINOR 1U /* readers accept another minor version */
 
 /*
  * A minor version may append fields to the connection file, 0 meaning what held before them, and
@@ -82,6 +82,11 @@ struct connection_file {
     uint32_t pad2;                   /* 0 */
     char sandbox[STATE_SANDBOX_MAX]; /* its worker's: "full", "partial: " and what is left out,
                                         "off"; empty: no worker */
+    /* Since minor version 1; of this broker, since it found the disk. */
+    uint64_t log_suppressed;   /* lines about the disk that the broker did not log */
+    uint64_t connects;         /* times that the frontend was connected */
+    uint64_t connects_delayed; /* times that it had to wait: reconnects-per-minute */
+    uint64_t states_delayed;   /* looks at its state that had to wait: a storm of changes */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */
@@ -151,7 +156,17 @@ struct slab_statistics {
     uint64_t passes;         /* over the ring */
     uint64_t submissions;    /* batches given to the engine */
     uint64_t flushes_parked; /* flushes that failed and wait */
-    uint64_t reserved[16];
+    /* Since minor version 1. */
+    uint64_t fruitless_events;  /* from the frontend, with nothing new in the ring */
+    uint64_t events_delayed;    /* of those: after which its next one was left alone for a while */
+    uint64_t passes_limited;    /* ended at `work-per-turn` */
+    uint64_t buffer_waits;      /* times that the queue had to wait for data buffers */
+    uint64_t segments_failed;   /* grant copies that the hypervisor refused, by segment */
+    uint64_t maps_failed;       /* grants that could not be mapped, by call */
+    uint64_t requests_unmapped; /* copied, though the frontend keeps its grants */
+    uint64_t mapped_grants;     /* now */
+    uint64_t bytes_in_flight;   /* now: the data of requests that were taken and not answered */
+    uint64_t reserved[7];
 };
 
 /* One ring's part. Slots are counted free-running in 64 bits; the ring's own 32-bit indices are
@@ -179,7 +194,8 @@ struct slab_header {
     _Atomic uint32_t store_paused; /* requests that the store failed and that wait; 0: not paused */
     _Atomic uint32_t data_lost;    /* a flush through the page cache failed: a later success would
                                       mean nothing */
-    uint64_t reserved[11];
+    uint64_t log_suppressed;       /* lines about the disk that its worker did not log */
+    uint64_t reserved[10];
     struct slab_queue queues[STATE_MAX_QUEUES];
 };
 

@@ -51,7 +51,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 5U
+#define WORKER_PROTOCOL_VERSION 6U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -110,7 +110,9 @@ struct worker_open_store {
     uint64_t discard_max_bytes;
     uint32_t pause_no_space; /* 1: requests that fail for want of space wait, else they fail */
     uint32_t pause_error;    /* 1: the same for other errors of the store */
-    char vdev[32];           /* for log lines */
+    uint32_t log_lines_per_minute; /* of the disk, at most */
+    uint32_t pad;                  /* 0 */
+    char vdev[32];                 /* for log lines */
 };
 
 struct worker_store_opened {
@@ -139,6 +141,8 @@ struct worker_connect_queue {
     uint32_t local_port;            /* bound on the attached event channel handle */
     uint32_t recover; /* 1: a predecessor served the ring: its journal is gone on with. Nothing
                          begins before all queues are connected */
+    uint32_t max_event_delay_ms; /* after events that bring nothing; 0: none */
+    uint32_t work_per_turn;      /* bytes, of a ring that shares its thread */
     uint32_t ring_refs[STATE_MAX_RING_PAGES];
 };
 

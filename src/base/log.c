@@ -167,12 +167,23 @@ static bool limit_take(struct log_limit *limit, uint64_t *suppressed)
     limit->tokens = earned >= burst - limit->tokens ? burst : limit->tokens + (unsigned)earned;
     if (limit->tokens == 0) {
         limit->suppressed++;
+        if (limit->dropped)
+            ++*limit->dropped;
         return false;
     }
     limit->tokens--;
     *suppressed = limit->suppressed;
     limit->suppressed = 0;
     return true;
+}
+
+void log_limit_pace(struct log_limit *limit, unsigned lines_per_minute)
+{
+    limit->interval_ms = lines_per_minute ? 60000U / lines_per_minute : LOG_DEFAULT_INTERVAL_MS;
+    limit->burst = lines_per_minute && lines_per_minute < LOG_DEFAULT_BURST ? lines_per_minute
+                                                                            : LOG_DEFAULT_BURST;
+    if (limit->tokens > limit->burst)
+        limit->tokens = limit->burst;
 }
 
 void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)

@@ -231,6 +231,15 @@ void slab_sum(const struct slab_header *header, struct slab_statistics *out, uin
         sum.passes += part->passes;
         sum.submissions += part->submissions;
         sum.flushes_parked += part->flushes_parked;
+        sum.fruitless_events += part->fruitless_events;
+        sum.events_delayed += part->events_delayed;
+        sum.passes_limited += part->passes_limited;
+        sum.buffer_waits += part->buffer_waits;
+        sum.segments_failed += part->segments_failed;
+        sum.maps_failed += part->maps_failed;
+        sum.requests_unmapped += part->requests_unmapped;
+        sum.mapped_grants += part->mapped_grants;
+        sum.bytes_in_flight += part->bytes_in_flight;
     }
     *out = sum;
     *in_flight = flying;

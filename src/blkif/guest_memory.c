@@ -105,11 +105,14 @@ bool guest_memory_add_page(struct guest_memory *memory, struct request *request,
     return true;
 }
 
-static void note_failures(struct guest_memory *memory, unsigned first, unsigned count)
+static void note_failures(struct guest_memory *memory, unsigned first, unsigned count,
+                          struct slab_statistics *statistics)
 {
     for (unsigned i = first; i < first + count; i++)
-        if (memory->pieces[i].status != 0)
+        if (memory->pieces[i].status != 0) {
             memory->owners[i]->copied = false;
+            statistics->segments_failed++;
+        }
 }
 
 static void copy(struct guest_memory *memory, unsigned first, unsigned count,
@@ -126,7 +129,7 @@ static void copy_one_by_one(struct guest_memory *memory, struct slab_statistics 
              next < memory->count && memory->owners[next] == memory->owners[first];)
             next++;
         copy(memory, first, next - first, statistics);
-        note_failures(memory, first, next - first);
+        note_failures(memory, first, next - first, statistics);
     }
 }
 
@@ -137,7 +140,7 @@ void guest_memory_run(struct guest_memory *memory, struct slab_statistics *stati
     statistics->copied_segments += memory->count;
     statistics->grant_copies++;
     if (gnttab_copy_batch(memory->gnttab, memory->domid, memory->pieces, memory->count) == 0)
-        note_failures(memory, 0, memory->count);
+        note_failures(memory, 0, memory->count, statistics);
     else
         copy_one_by_one(memory, statistics);
     memory->count = 0;

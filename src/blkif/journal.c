@@ -26,6 +26,7 @@ static void describe_queue(struct slab *slab, uint32_t index, const struct journ
     queue->entries_offset = entries;
     queue->entries = shape->requests;
     queue->in_flight = 0;
+    queue->statistics.bytes_in_flight = 0;
     atomic_store_explicit(&queue->req_cons, shape->start, memory_order_relaxed);
     atomic_store_explicit(&queue->rsp_prod, shape->start, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
@@ -96,6 +97,7 @@ void journal_take(struct journal *journal, uint32_t tag, const struct decoded_re
     atomic_store_explicit(&entry->state, SLAB_TAKEN, memory_order_release);
     atomic_store_explicit(&journal->queue->req_cons, seq + request->slots, memory_order_release);
     journal->queue->in_flight = journal->capacity - journal->free_count;
+    journal->queue->statistics.bytes_in_flight += request->bytes;
 }
 
 void journal_start(struct journal *journal, uint32_t tag)
@@ -133,8 +135,10 @@ void journal_publish(struct journal *journal, struct ring *ring, const uint16_t 
     }
     ring_publish(ring);
     atomic_signal_fence(memory_order_seq_cst);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        queue->statistics.bytes_in_flight -= journal->entries[tags[i]].bytes;
         free_entry(journal, tags[i]);
+    }
     atomic_store_explicit(&queue->rsp_prod, end, memory_order_release);
     /* Only from here on may the entries be used again. */
     for (uint32_t i = 0; i < count; i++)

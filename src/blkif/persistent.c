@@ -27,6 +27,7 @@ struct chunk {
 struct persistent {
     struct gnttab *gnttab;
     struct grant_budget *budget;
+    struct slab_statistics *statistics; /* of the queue */
     uint32_t domid;
     uint32_t failures;
     uint32_t pages; /* mapped */
@@ -36,7 +37,7 @@ struct persistent {
 };
 
 int persistent_create(struct gnttab *gnttab, uint32_t domid, struct grant_budget *budget,
-                      struct persistent **out)
+                      struct slab_statistics *statistics, struct persistent **out)
 {
     struct persistent *persistent = calloc(1, sizeof(*persistent));
 
@@ -45,6 +46,7 @@ int persistent_create(struct gnttab *gnttab, uint32_t domid, struct grant_budget
     persistent->gnttab = gnttab;
     persistent->domid = domid;
     persistent->budget = budget;
+    persistent->statistics = statistics;
     for (unsigned i = 0; i < TABLE; i++)
         persistent->table[i] = NONE;
     *out = persistent;
@@ -101,6 +103,7 @@ static void unmap(struct persistent *persistent, struct chunk *chunk)
     gnttab_unmap(persistent->gnttab, chunk->pages, chunk->count);
     chunk->pages = NULL;
     persistent->pages -= chunk->count;
+    persistent->statistics->mapped_grants = persistent->pages;
     give_budget(persistent->budget, chunk->count);
 }
 
@@ -176,6 +179,7 @@ static bool map(struct persistent *persistent, const uint32_t *grefs, uint32_t c
         return false;
     if (gnttab_map(persistent->gnttab, persistent->domid, grefs, count, &pages) < 0) {
         persistent->failures++;
+        persistent->statistics->maps_failed++;
         give_budget(persistent->budget, count);
         return false;
     }
@@ -184,6 +188,7 @@ static bool map(struct persistent *persistent, const uint32_t *grefs, uint32_t c
 
     *chunk = (struct chunk){.pages = pages, .count = count};
     persistent->pages += count;
+    persistent->statistics->mapped_grants = persistent->pages;
     for (uint32_t i = 0; i < count; i++) {
         chunk->grefs[i] = grefs[i];
         insert(persistent, (uint16_t)(first + i));

@@ -27,9 +27,11 @@
 
 struct persistent;
 
-/* `gnttab` and `budget` stay the caller's. Returns 0 or -ENOMEM. */
+/* Counts in `statistics`, which, as `gnttab` and `budget`, stays the caller's. Returns 0 or
+ * -ENOMEM.
+ */
 int persistent_create(struct gnttab *gnttab, uint32_t domid, struct grant_budget *budget,
-                      struct persistent **out);
+                      struct slab_statistics *statistics, struct persistent **out);
 
 /*
  * Maps what is not mapped yet. Whether every segment of the request, which must not be answered

@@ -12,6 +12,9 @@
  * fair to other queues. */
 #define ROUNDS_PER_PASS 4
 
+/* What taking, starting or answering a request costs besides its data, as so many bytes of that. */
+#define REQUEST_COST 1024
+
 int overlap_table_create(bool threads, struct overlap_table **out)
 {
     struct overlap_table *table = calloc(1, sizeof(*table));
@@ -133,9 +136,11 @@ static int set_up(struct queue *queue, const struct queue_params *params)
     error = set_up_journal(queue, params, &shape, &recovered);
     if (!error)
         queue->statistics = &queue->journal.queue->statistics;
+    if (!error)
+        queue->statistics->mapped_grants = 0;
     if (!error && params->persistent)
         error = persistent_create(params->turn->gnttab, params->turn->domid, params->turn->budget,
-                                  &queue->persistent);
+                                  queue->statistics, &queue->persistent);
     if (!error)
         error = merger_create(queue, shape.requests, &queue->merger);
     if (!error)
@@ -180,6 +185,8 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->overlap_waiter.wake = range_given_back;
     queue->events = params->events;
     queue->context = params->context;
+    queue->storm.max_delay_ms = params->max_event_delay_ms;
+    queue->work_per_turn = params->work_per_turn;
     const int error = set_up(queue, params);
 
     if (error) {
@@ -203,6 +210,40 @@ void queue_on_event(struct queue *queue)
     turn_mark_ready(queue);
 }
 
+/* Whether the frontend may send its next event, now that nothing is left to do for the last one. */
+static bool may_unmask(struct queue *queue)
+{
+    if (queue->delayed && !queue->fruitful)
+        return false;
+    if (queue->fruitful || queue->delay_over) {
+        if (queue->fruitful)
+            event_storm_worked(&queue->storm);
+        queue->fruitful = false;
+        queue->delayed = false;
+        queue->delay_over = false;
+        return true;
+    }
+    queue->statistics->fruitless_events++;
+    const uint32_t delay =
+        queue->storm.max_delay_ms ? event_storm_fruitless(&queue->storm, queue->turn->now_ms()) : 0;
+
+    if (delay == 0)
+        return true;
+    queue->statistics->events_delayed++;
+    queue->delayed = true;
+    queue->events->delay_events(queue->context, delay);
+    return false;
+}
+
+void queue_end_delay(struct queue *queue)
+{
+    if (!queue->delayed || queue->disconnected)
+        return;
+    queue->delayed = false;
+    queue->delay_over = true;
+    turn_mark_ready(queue);
+}
+
 /* Nothing to do until the frontend or the store has something: ask the frontend for an event. */
 static void wait_for_event(struct queue *queue)
 {
@@ -211,7 +252,7 @@ static void wait_for_event(struct queue *queue)
     if (queue->broken || queue_blocked(queue) || queue->held ||
         journal_free_entries(&queue->journal) == 0)
         return;
-    if (queue->masked) {
+    if (queue->masked && may_unmask(queue)) {
         queue->masked = false;
         (void)evtchn_unmask(queue->evtchn);
     }
@@ -239,6 +280,41 @@ static void discard_returned(struct queue *queue)
         queue->events->drained(queue->context);
 }
 
+void queue_worked(struct queue *queue, uint64_t bytes)
+{
+    queue->work_left -= (int64_t)bytes + REQUEST_COST;
+}
+
+bool queue_has_time(const struct queue *queue)
+{
+    return queue->work_left > 0;
+}
+
+/* Alone on its thread a queue holds nobody up. */
+static int64_t work_of_pass(const struct queue *queue)
+{
+    return queue->work_per_turn && queue->turn->queues > 1 ? queue->work_per_turn : INT64_MAX;
+}
+
+/* As often as what one round has started may be over by the next. Returns whether the pass ended
+ * for want of time, with work left. */
+static bool do_rounds(struct queue *queue)
+{
+    for (int round = 0; round < ROUNDS_PER_PASS; round++) {
+        queue_handle_returned(queue);
+        queue_publish(queue);
+        queue_take(queue);
+        queue_dispatch(queue);
+        if (!queue_has_time(queue)) {
+            queue_publish(queue);
+            return true;
+        }
+        if (!queue->returned.first && queue->answer_count == 0)
+            break;
+    }
+    return false;
+}
+
 void queue_pump(struct queue *queue)
 {
     const uint32_t published_before = queue->ring.rsp_published;
@@ -249,22 +325,17 @@ void queue_pump(struct queue *queue)
         return;
     }
     queue->statistics->passes++;
+    queue->work_left = work_of_pass(queue);
     queue_resubmit(queue);
-    for (int round = 0; round < ROUNDS_PER_PASS; round++) {
-        queue_handle_returned(queue);
-        queue_publish(queue);
-        queue_take(queue);
-        queue_dispatch(queue);
-        if (!queue->returned.first && queue->answer_count == 0)
-            break;
-    }
+    const bool limited = do_rounds(queue);
     if (queue->must_notify || (queue->ring.rsp_published != published_before &&
                                ring_must_notify(&queue->ring, published_before))) {
         queue->must_notify = false;
         queue->statistics->notifications++;
         (void)evtchn_notify(queue->evtchn);
     }
-    if (queue->returned.first || queue->answer_count)
+    queue->statistics->passes_limited += limited;
+    if (queue->returned.first || queue->answer_count || limited)
         turn_mark_ready(queue);
     else
         wait_for_event(queue);

@@ -94,6 +94,7 @@ static void advance(struct queue *queue, struct request *request, struct request
         request->step++;
         queue_submit_step(queue, request);
     } else if (request_has_data_out(request->entry) && !request->mapped) {
+        queue_worked(queue, request->entry->bytes);
         request_list_push(reads, request);
     } else {
         queue_finish(queue, request, BLKIF_RSP_OKAY);
@@ -123,10 +124,11 @@ void queue_handle_returned(struct queue *queue)
     struct request *request;
 
     queue->returned = (struct request_list){0};
-    while ((request = request_list_pop(&returned))) {
+    while (queue_has_time(queue) && (request = request_list_pop(&returned))) {
         const struct io *io = &request->io;
 
         queue->submitted--;
+        queue_worked(queue, 0);
         if (io->result >= 0 && io->operation == IO_FLUSH && proves_nothing(queue)) {
             queue_park(queue, request, -EIO);
         } else if (io->result >= 0) {
@@ -142,6 +144,8 @@ void queue_handle_returned(struct queue *queue)
             queue_finish(queue, request, BLKIF_RSP_ERROR);
         }
     }
+    while ((request = request_list_pop(&returned)))
+        request_list_push(&queue->returned, request);
     if (reads.first)
         copy_out(queue, &reads);
 }

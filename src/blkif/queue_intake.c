@@ -32,6 +32,7 @@ static uint32_t stage_one(struct queue *queue, uint32_t available, struct staged
         ring_copy_slot(&queue->ring, i, &slots[i]);
     /* Before anything is answered: answers overwrite slots that were consumed. */
     ring_consume(&queue->ring, count);
+    queue_worked(queue, 0);
     staged->tag = journal_reserve(&queue->journal);
     decode_request(slots, &queue->limits, journal_extent(&queue->journal, staged->tag),
                    &staged->decoded);
@@ -95,13 +96,15 @@ void queue_take(struct queue *queue)
     /* Entries are the limit of what is in flight: the rest stays in the ring, which holds the
      * frontend back. */
     queue->incomplete = 0;
-    for (; available && journal_free_entries(&queue->journal); available -= slots, count++) {
+    for (; available && journal_free_entries(&queue->journal) && queue_has_time(queue);
+         available -= slots, count++) {
         slots = stage_one(queue, available, &queue->staged[count]);
         if (slots == 0) {
             queue->incomplete = available;
             break;
         }
     }
+    queue->fruitful |= count > 0;
     copy_indirect(queue, count);
     for (uint32_t i = 0; i < count; i++)
         take_staged(queue, &queue->staged[i]);
@@ -138,6 +141,9 @@ static void begin(struct queue *queue, struct request *request, struct request_l
     if (request->entry->operation == BLKIF_OP_WRITE_BARRIER)
         queue->barrier = request;
     request_list_push(batch, request);
+    queue_worked(queue, request->entry->bytes);
+    if (queue->persistent && request->entry->bytes && !request->mapped)
+        queue->statistics->requests_unmapped++;
 }
 
 /* Whatever may start now, in the order of the ring. */
@@ -145,7 +151,9 @@ static struct request_list select_batch(struct queue *queue)
 {
     struct request_list batch = {0};
 
-    while (queue->waiting.first && !queue->barrier && acquire(queue, queue->waiting.first))
+    /* One at least, whatever else the pass had to do. */
+    while (queue->waiting.first && !queue->barrier && (queue_has_time(queue) || !batch.first) &&
+           acquire(queue, queue->waiting.first))
         begin(queue, request_list_pop(&queue->waiting), &batch);
     return batch;
 }
@@ -166,7 +174,8 @@ static struct request_list select_paused(struct queue *queue)
     bool more = !queue->barrier;
 
     while ((request = request_list_pop(&queue->waiting))) {
-        const bool wanted = more && may_start_paused(queue, request);
+        const bool wanted =
+            more && (queue_has_time(queue) || !batch.first) && may_start_paused(queue, request);
 
         if (wanted && acquire(queue, request)) {
             begin(queue, request, &batch);

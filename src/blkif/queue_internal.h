@@ -7,6 +7,7 @@
 
 #include "blkback/queue.h"
 #include "decode.h"
+#include "event_storm.h"
 #include "journal.h"
 #include "merge.h"
 #include "overlap.h"
@@ -58,6 +59,13 @@ struct queue {
     bool disconnected;
     bool must_notify; /* in any case, once */
     bool masked;      /* an event was taken and the port not unmasked yet */
+    bool fruitful;    /* requests were taken since an event was judged */
+    bool delayed;     /* the last event brought nothing, and the port stays masked for a while */
+    bool delay_over;  /* it has: the port is to be unmasked without a judgement */
+    struct event_storm storm;
+
+    uint32_t work_per_turn;
+    int64_t work_left; /* of this pass, bytes; the last piece of work may exceed it */
 
     bool is_ready;
     bool is_stalled;
@@ -72,6 +80,11 @@ void turn_mark_stalled(struct queue *queue);
  * free. */
 bool turn_get_buffers(struct queue *queue, struct request *request);
 void turn_forget(struct queue *queue);
+
+/* queue.c: accounts for a request, and for so many bytes of its data, in this pass. Whether there
+ * is time for more. */
+void queue_worked(struct queue *queue, uint64_t bytes);
+bool queue_has_time(const struct queue *queue);
 
 /* queue_intake.c: takes what the ring has; starts what may start. */
 void queue_take(struct queue *queue);

@@ -75,6 +75,7 @@ static void go_on_with_taken(struct queue *queue, struct request *request)
 
 int queue_recover(struct queue *queue, const struct journal_recovered *recovered)
 {
+    uint64_t bytes = 0;
     int error = 0;
 
     for (uint32_t i = 0; !error && i < recovered->count; i++) {
@@ -86,6 +87,7 @@ int queue_recover(struct queue *queue, const struct journal_recovered *recovered
             error = go_on_with_started(queue, request);
         else
             go_on_with_taken(queue, request);
+        bytes += request->entry->bytes;
     }
     if (error) {
         struct request *request;
@@ -95,6 +97,7 @@ int queue_recover(struct queue *queue, const struct journal_recovered *recovered
             queue_release(queue, request);
         return error;
     }
+    queue->statistics->bytes_in_flight = bytes;
     /* The frontend may have been notified through the channel that went down with the predecessor.
      */
     queue->must_notify = true;

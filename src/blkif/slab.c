@@ -126,6 +126,8 @@ void slab_reset(struct slab *slab)
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++) {
         slab->header->queues[i].slots = 0;
         slab->header->queues[i].in_flight = 0;
+        slab->header->queues[i].statistics.mapped_grants = 0;
+        slab->header->queues[i].statistics.bytes_in_flight = 0;
     }
     slab->header->store_paused = 0;
     slab->header->entries_end = 0;

@@ -52,6 +52,7 @@ bool turn_get_buffers(struct queue *queue, struct request *request)
          * none yet: what the others wait for then is not its own I/O. */
         if (count > share_of(turn) && queue->buffers == 0 && !turn->claimant)
             turn->claimant = queue;
+        queue->statistics->buffer_waits += !queue->is_stalled;
         turn_mark_stalled(queue);
         return false;
     }

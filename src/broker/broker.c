@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STOP_SECONDS 10.0
@@ -285,6 +286,14 @@ static void on_stop_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     log_warning("I/O has not finished after %.0f s; leaving without it", STOP_SECONDS);
     ev_break(loop, EVBREAK_ALL);
+}
+
+double broker_seconds(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 void broker_stop(struct broker *broker)

@@ -75,6 +75,9 @@ int broker_reload(struct broker *broker, char *why);
 /* Frees everything. Accepts one that was not or only half started. */
 void broker_finish(struct broker *broker);
 
+/* CLOCK_MONOTONIC, in seconds: for measuring time, which libev's own clock may jump over. */
+double broker_seconds(void);
+
 /* Breaks the loop if a clean stop is under way and the last worker is gone. */
 void broker_check_stopped(struct broker *broker);
 

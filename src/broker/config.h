@@ -38,6 +38,10 @@ struct disk_options {
     bool discard;
     enum fault_policy on_no_space;
     enum fault_policy on_error;
+    uint32_t reconnects_per_minute; /* 0: any number */
+    uint64_t work_per_turn;      /* bytes, of one ring; the worker's others have their turn then */
+    uint32_t max_event_delay_ms; /* of events that bring nothing; 0: none */
+    uint32_t log_lines_per_minute; /* about the disk, of the broker and of the worker */
 };
 
 struct config {

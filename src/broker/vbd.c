@@ -126,6 +126,8 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
     ev_timer_init(&vbd->settle, on_settle_timeout, SETTLE_SECONDS, 0.);
     vbd->settle.data = vbd;
     vbd->disk.options = broker->config.disk;
+    vbd->limit.dropped = &vbd->log_suppressed;
+    log_limit_pace(&vbd->limit, vbd->disk.options.log_lines_per_minute);
     vbd_hook_init(vbd);
     int error = read_frontend_path(broker, path, address, vbd->frontend);
     if (error == 0)
@@ -185,6 +187,7 @@ void vbd_destroy(struct vbd *vbd)
     ev_timer_stop(broker->loop, &vbd->twin);
     ev_timer_stop(broker->loop, &vbd->storm);
     ev_timer_stop(broker->loop, &vbd->drain);
+    vbd_pace_stop(vbd);
     if (vbd->dirty)
         TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
     TAILQ_REMOVE(vbd->gone ? &broker->ghosts : &broker->vbds, vbd, in_broker);
@@ -210,7 +213,7 @@ static void on_storm_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 void vbd_frontend_changed(struct vbd *vbd)
 {
     struct ev_loop *loop = vbd->broker->loop;
-    double now = ev_now(loop);
+    double now = broker_seconds();
 
     if (now - vbd->storm_since >= 1.) {
         vbd->storm_since = now;
@@ -221,6 +224,7 @@ void vbd_frontend_changed(struct vbd *vbd)
     } else if (!ev_is_active(&vbd->storm)) {
         ev_timer_init(&vbd->storm, on_storm_timeout, STORM_SECONDS, 0.);
         vbd->storm.data = vbd;
+        vbd->states_delayed++;
         ev_timer_start(loop, &vbd->storm);
     }
 }

@@ -3,7 +3,8 @@
  * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
  * store), vbd_caps.c (what it can do), vbd_medium.c (media that change), vbd_size.c (images that
- * grow), vbd_pause.c (storage that fails), vbd_connect.c (negotiation and rings), vbd_close.c
+ * grow), vbd_pause.c (storage that fails), vbd_pace.c (frontends that connect without end),
+ * vbd_connect.c (negotiation and rings), vbd_close.c
  * (everything back), vbd_publish.c (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c
  * (connection file), vbd_recover.c (after the death of a worker or a broker).
  */
@@ -84,6 +85,17 @@ struct vbd_size {
     struct control_call_token *token;
 };
 
+/* How often the frontend may connect: a token bucket, since a guest that starts connects some times
+ * in a row, for its firmware, its boot loader and its kernel. */
+struct vbd_pace {
+    double tokens;
+    double filled_at;  /* when `tokens` was right; 0: never */
+    bool waits;        /* for the next token */
+    ev_timer timer;    /* looks again when there is one */
+    uint64_t connects; /* that were begun */
+    uint64_t delayed;  /* of those: that had to wait */
+};
+
 /* The storage fails, and requests wait for it. */
 struct vbd_pause {
     bool paused;
@@ -153,6 +165,9 @@ struct vbd {
     double storm_since;
     unsigned storm_events;
     struct log_limit limit;
+    uint64_t log_suppressed; /* lines, by `limit` */
+    uint64_t states_delayed; /* looks, by `storm` */
+    struct vbd_pace pace;
 };
 
 /* ---- vbd.c ---- */
@@ -298,6 +313,17 @@ bool vbd_check_rings(struct vbd *vbd);
 
 /* All its rings are served: shows that to the frontend. */
 void vbd_show_connected(struct vbd *vbd);
+
+/* ---- vbd_pace.c: how often a frontend may connect ---- */
+
+/* Whether it may connect now, which is counted. If not, the vbd is evaluated when it may. */
+bool vbd_pace_take(struct vbd *vbd);
+
+/* Why it waits; NULL: it doesn't. */
+const char *vbd_pace_reason(const struct vbd *vbd);
+
+/* It does not want to connect any more, or is gone. */
+void vbd_pace_stop(struct vbd *vbd);
 
 /* ---- vbd_close.c ---- */
 

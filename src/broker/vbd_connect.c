@@ -95,6 +95,8 @@ static int send_connect(struct vbd *vbd, unsigned queue, const struct channel *c
         .max_indirect_segments = settled->max_indirect_segments,
         .persistent = settled->persistent,
         .local_port = channel->local_port,
+        .max_event_delay_ms = vbd->disk.options.max_event_delay_ms,
+        .work_per_turn = (uint32_t)vbd->disk.options.work_per_turn,
         .recover = vbd->taking_up,
     };
     memcpy(message.u.connect_queue.ring_refs, settled->queues[queue].ring_refs,
@@ -152,7 +154,7 @@ static void on_rebind(struct ev_loop *loop, ev_timer *timer, int events)
 static bool bind_later(struct vbd *vbd)
 {
     struct ev_loop *loop = vbd->broker->loop;
-    if (ev_now(loop) - vbd->lost_at > REBIND_SECONDS_MAX)
+    if (broker_seconds() - vbd->lost_at > REBIND_SECONDS_MAX)
         return false;
     vbd->rings = RINGS_LOST;
     ev_timer_init(&vbd->retry, on_rebind, REBIND_SECONDS, 0.);

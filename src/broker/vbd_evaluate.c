@@ -79,6 +79,7 @@ static void become_ghost(struct vbd *vbd)
     vbd->closing = false;
     vbd->online = false;
     ev_timer_stop(vbd->broker->loop, &vbd->drain);
+    vbd_pace_stop(vbd);
 }
 
 /* The directory was removed and another made in its place before we looked. */
@@ -162,7 +163,7 @@ static bool may_connect_now(struct vbd *vbd)
         ev_timer_start(vbd->broker->loop, &vbd->twin);
         return false;
     }
-    return true;
+    return vbd_pace_take(vbd);
 }
 
 /* Returns true if something was done that the state machine is to be asked about again. */
@@ -238,6 +239,8 @@ static bool step(struct vbd *vbd)
     bool leaving = view.frontend_state == XENBUS_CLOSING || view.frontend_state == XENBUS_CLOSED;
     if (vbd->phase == VBD_INIT_WAIT && vbd->online && leaving && !vbd->may_connect)
         action = VBD_NOTHING; /* the hook has yet to see InitWait */
+    if (action != VBD_CONNECT)
+        vbd_pace_stop(vbd);
     if (action == VBD_NOTHING && vbd->phase == VBD_CLOSED && !vbd->online &&
         vbd->rings == RINGS_NONE)
         (void)vbd_let_go(vbd);

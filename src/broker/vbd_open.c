@@ -188,6 +188,7 @@ static void fill_open_store(const struct vbd *vbd, const struct disk_config *dis
         .adopt = vbd->rings == RINGS_LOST,
         .pause_no_space = disk->options.on_no_space == FAULT_PAUSE,
         .pause_error = disk->options.on_error == FAULT_PAUSE,
+        .log_lines_per_minute = disk->options.log_lines_per_minute,
     };
     struct discard_limits limits;
     if (image != NULL && image_discard_limits(image, &limits) == 0) {
@@ -270,7 +271,7 @@ static void image_is_open(struct vbd *vbd)
 static void wait_for_image(struct vbd *vbd, const char *why)
 {
     struct ev_loop *loop = vbd->broker->loop;
-    double now = ev_now(loop);
+    double now = broker_seconds();
 
     if (vbd->store != STORE_IMAGE_BUSY) {
         vbd->store = STORE_IMAGE_BUSY;
@@ -368,6 +369,7 @@ void vbd_open_start(struct vbd *vbd)
         open_failed(vbd, "%s", why);
         return;
     }
+    log_limit_pace(&vbd->limit, vbd->disk.options.log_lines_per_minute);
     identify_user(vbd);
     acquire_image(vbd);
 }

@@ -97,7 +97,7 @@ void vbd_recover(struct vbd *vbd, const char *how)
     vbd_size_forget(vbd);
     vbd_pause_forget(vbd); /* the successor will find out by itself */
     if (vbd->rings != RINGS_LOST)
-        vbd->lost_at = ev_now(vbd->broker->loop);
+        vbd->lost_at = broker_seconds();
     vbd->rings = served ? RINGS_LOST : RINGS_NONE;
     vbd_open_again(vbd);
     vbd_mark_dirty(vbd);
@@ -109,7 +109,7 @@ void vbd_recovered(struct vbd *vbd)
     vbd->taking_up = false;
     vbd->reason[0] = '\0';
     vbd_log(vbd, LOG_LEVEL_INFO, "taken up again by worker %u after %.0f ms",
-            domain_worker_pid(vbd->domain), (ev_now(vbd->broker->loop) - vbd->lost_at) * 1000.);
+            domain_worker_pid(vbd->domain), (broker_seconds() - vbd->lost_at) * 1000.);
     if (vbd->closing)
         vbd_close_continue(vbd);
     vbd_mark_dirty(vbd);
@@ -243,7 +243,7 @@ int vbd_take_over(struct vbd *vbd)
     take_negotiated(vbd, &file);
     vbd->phase = VBD_CONNECTED;
     vbd->rings = RINGS_LOST;
-    vbd->lost_at = ev_now(vbd->broker->loop);
+    vbd->lost_at = broker_seconds();
     vbd->may_connect = true;
     vbd->hook.asked = true;
     vbd->expected_device = file.image_device;

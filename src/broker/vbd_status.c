@@ -78,7 +78,12 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     copy_text(file->reason, sizeof(file->reason),
               vbd->pause.paused ? vbd->pause.reason
               : vbd->forgotten  ? "XenStore has lost its nodes: it is served until its domain ends"
+              : vbd->pace.waits ? vbd_pace_reason(vbd)
                                 : vbd->reason);
+    file->log_suppressed = vbd->log_suppressed;
+    file->connects = vbd->pace.connects;
+    file->connects_delayed = vbd->pace.delayed;
+    file->states_delayed = vbd->states_delayed;
     file->forgotten = vbd->forgotten;
     file->removable = vbd->toolstack.cdrom;
     file->discard = vbd->store == STORE_OPEN && vbd->offer.discard;

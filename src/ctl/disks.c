@@ -47,6 +47,7 @@ static void take_sample(int dir_fd, const struct connection_file *connection,
     if (header && fd >= 0 && slab_read_header(fd, header) == 0) {
         out->valid = true;
         out->store_paused = header->store_paused != 0;
+        out->log_suppressed = header->log_suppressed;
         slab_sum(header, &out->statistics, &out->in_flight);
     }
     if (fd >= 0)

@@ -11,6 +11,7 @@ struct ctl_sample {
     bool valid; /* the slab could be read */
     bool store_paused;
     uint32_t in_flight;
+    uint64_t log_suppressed; /* by the worker */
     struct slab_statistics statistics;
 };
 

@@ -54,6 +54,15 @@ static json_t *statistics_object(const struct ctl_sample *sample)
     set_number(object, "passes", statistics->passes);
     set_number(object, "submissions", statistics->submissions);
     set_number(object, "flushes_parked", statistics->flushes_parked);
+    set_number(object, "bytes_in_flight", statistics->bytes_in_flight);
+    set_number(object, "mapped_grants", statistics->mapped_grants);
+    set_number(object, "fruitless_events", statistics->fruitless_events);
+    set_number(object, "events_delayed", statistics->events_delayed);
+    set_number(object, "passes_limited", statistics->passes_limited);
+    set_number(object, "buffer_waits", statistics->buffer_waits);
+    set_number(object, "segments_failed", statistics->segments_failed);
+    set_number(object, "maps_failed", statistics->maps_failed);
+    set_number(object, "requests_unmapped", statistics->requests_unmapped);
     return object;
 }
 
@@ -87,6 +96,9 @@ static json_t *connection_object(const struct connection_file *connection)
     set_number(object, "max_indirect_segments", connection->max_indirect_segments);
     set_bool(object, "persistent_grants", connection->persistent != 0);
     set_bool(object, "event_channel_restricted", connection->evtchn_restricted != 0);
+    set_number(object, "connects", connection->connects);
+    set_number(object, "connects_delayed", connection->connects_delayed);
+    set_number(object, "states_delayed", connection->states_delayed);
     return object;
 }
 
@@ -95,6 +107,8 @@ static json_t *disk_object(const struct ctl_disk *disk)
     json_t *object = connection_object(&disk->connection);
 
     set_bool(object, "paused", disk->sample.valid && disk->sample.store_paused);
+    set_number(object, "log_lines_suppressed",
+               disk->connection.log_suppressed + disk->sample.log_suppressed);
     (void)json_object_set_new(object, "statistics",
                               disk->sample.valid ? statistics_object(&disk->sample) : json_null());
     if (disk->have_rates) {

@@ -133,6 +133,9 @@ static void print_connection(const struct connection_file *connection)
     print_line("discard", connection->discard ? "yes" : "no");
     print_number("worker pid", connection->worker_pid);
     print_text("sandbox", connection->sandbox);
+    print_number("connections", connection->connects);
+    print_number("connections delayed", connection->connects_delayed);
+    print_number("states delayed", connection->states_delayed);
     if (connection->queue_count == 0) {
         print_line("ring", "not connected");
         return;
@@ -147,11 +150,26 @@ static void print_connection(const struct connection_file *connection)
                connection->evtchn_restricted ? "restricted to the domain" : "not restricted");
 }
 
+/* What tells of a guest that asks for too much, or of a host that has too little. */
+static void print_limits(const struct slab_statistics *statistics)
+{
+    print_number("fruitless events", statistics->fruitless_events);
+    print_number("events delayed", statistics->events_delayed);
+    print_number("passes cut short", statistics->passes_limited);
+    print_number("waits for buffers", statistics->buffer_waits);
+    print_number("segments not copied", statistics->segments_failed);
+    print_number("maps failed", statistics->maps_failed);
+    print_number("requests not mapped", statistics->requests_unmapped);
+    print_number("grants mapped", statistics->mapped_grants);
+}
+
 void ctl_print_details(const struct ctl_disk *disk)
 {
     const struct slab_statistics *statistics = &disk->sample.statistics;
 
     print_connection(&disk->connection);
+    print_number("log lines suppressed",
+                 disk->connection.log_suppressed + disk->sample.log_suppressed);
     if (!disk->sample.valid) {
         print_line("statistics", "none");
         return;
@@ -159,6 +177,7 @@ void ctl_print_details(const struct ctl_disk *disk)
     if (disk->sample.store_paused)
         print_line("paused", "yes: the store failed, and requests wait");
     print_number("in flight", disk->sample.in_flight);
+    print_bytes("bytes in flight", (double)statistics->bytes_in_flight, " bytes");
     print_number("reads", statistics->reads);
     print_number("writes", statistics->writes);
     print_number("flushes", statistics->flushes);
@@ -179,4 +198,5 @@ void ctl_print_details(const struct ctl_disk *disk)
     print_number("passes over the ring", statistics->passes);
     print_number("batches submitted", statistics->submissions);
     print_number("flushes parked", statistics->flushes_parked);
+    print_limits(statistics);
 }

@@ -158,6 +158,7 @@ int io_thread_create(const struct io_thread_params *params, struct io_thread *ou
     out->turn.domid = params->domid;
     out->turn.budget = params->budget;
     out->turn.engines = &out->engines;
+    out->turn.now_ms = loop_now_ms;
     error = guest_memory_create(out->gnttab, params->domid, &out->turn.memory);
     if (!error)
         error = buffer_pool_create(params->buffer_bytes, &out->turn.buffers);

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t now_ms(void)
+uint64_t loop_now_ms(void)
 {
     struct timespec now;
 
@@ -57,7 +57,7 @@ void loop_stop_timer(struct loop *loop, struct loop_timer *timer)
 void loop_start_timer(struct loop *loop, struct loop_timer *timer, uint64_t milliseconds)
 {
     loop_stop_timer(loop, timer);
-    timer->due_ms = now_ms() + milliseconds;
+    timer->due_ms = loop_now_ms() + milliseconds;
     struct loop_timer **at = &loop->timers;
 
     while (*at && (*at)->due_ms <= timer->due_ms)
@@ -71,7 +71,7 @@ static int timeout_ms(const struct loop *loop)
 {
     if (!loop->timers)
         return -1;
-    const uint64_t now = now_ms();
+    const uint64_t now = loop_now_ms();
 
     if (loop->timers->due_ms <= now)
         return 0;
@@ -84,7 +84,7 @@ static void fire_timers(struct loop *loop)
 {
     if (!loop->timers)
         return;
-    const uint64_t now = now_ms();
+    const uint64_t now = loop_now_ms();
 
     while (loop->timers && loop->timers->due_ms <= now) {
         struct loop_timer *timer = loop->timers;

@@ -48,6 +48,9 @@ void loop_remove(struct loop *loop, struct loop_source *source);
 void loop_start_timer(struct loop *loop, struct loop_timer *timer, uint64_t milliseconds);
 void loop_stop_timer(struct loop *loop, struct loop_timer *timer);
 
+/* The timers' clock. */
+uint64_t loop_now_ms(void);
+
 /* Runs until loop->stopped is set. Returns 0 or -errno of epoll. */
 int loop_run(struct loop *loop);
 

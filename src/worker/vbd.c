@@ -144,6 +144,8 @@ static int adopt_slab(struct vbd *vbd, int *fds)
         return error;
     *slab_fd = -1;
     vbd->slab.header->store_paused = 0; /* until it fails again */
+    vbd->log_limit.dropped = &vbd->slab.header->log_suppressed;
+    log_limit_pace(&vbd->log_limit, vbd->parameters.log_lines_per_minute);
     return 0;
 }
 

@@ -20,6 +20,7 @@ struct vbd_queue {
     _Atomic int flush_failure; /* -errno of the flush that is reported as parked */
     _Atomic int io_failure;    /* the same of other I/O, */
     _Atomic int io_failed;     /* which was this enum io_operation */
+    struct loop_timer delay;   /* of its thread: the frontend's next event is left alone */
 };
 
 /* A store on its way: the first one of the vbd, or one that takes another's place. */

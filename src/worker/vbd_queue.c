@@ -103,6 +103,21 @@ static void continued(void *context)
     report(context, REPORT_CONTINUED);
 }
 
+static void delay_over(struct loop_timer *timer)
+{
+    struct vbd_queue *mine =
+        (struct vbd_queue *)((char *)timer - offsetof(struct vbd_queue, delay));
+
+    queue_end_delay(mine->served.queue);
+}
+
+static void delay_events(void *context, uint32_t milliseconds)
+{
+    struct vbd_queue *mine = context;
+
+    loop_start_timer(&mine->thread->loop, &mine->delay, milliseconds);
+}
+
 static const struct queue_events queue_events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
@@ -110,6 +125,7 @@ static const struct queue_events queue_events = {
     .continued = continued,
     .drained = drained,
     .quiet = quiet,
+    .delay_events = delay_events,
 };
 
 /* ---- what it is asked ---- */
@@ -234,7 +250,8 @@ int vbd_queue_map(struct vbd *vbd, const struct worker_connect_queue *wanted)
     *mine = (struct vbd_queue){.vbd = vbd,
                                .thread = choose_thread(vbd),
                                .page_count = 1U << wanted->ring_order,
-                               .report.run = reported};
+                               .report.run = reported,
+                               .delay.fire = delay_over};
     return gnttab_map(worker_main_thread(vbd->worker)->gnttab, vbd->worker->domid,
                       wanted->ring_refs, mine->page_count, &mine->pages);
 }
@@ -303,6 +320,8 @@ static void start_on_thread(void *context)
         .max_indirect_segments = wanted->max_indirect_segments,
         .discard = vbd->parameters.discard && vbd->store->caps.discard,
         .persistent = wanted->persistent,
+        .max_event_delay_ms = wanted->max_event_delay_ms,
+        .work_per_turn = wanted->work_per_turn,
         .recover = wanted->recover,
     };
 
@@ -329,6 +348,7 @@ int vbd_queue_start(struct vbd_queue *mine, const struct worker_connect_queue *w
 static void disconnect(struct job *job)
 {
     io_thread_leave(job->mine->thread, &job->mine->served);
+    loop_stop_timer(&job->mine->thread->loop, &job->mine->delay);
     queue_disconnect(job->mine->served.queue);
 }
 

@@ -95,7 +95,10 @@ static void load_daemon(const char *path)
 
 static void load_disk(const char *path)
 {
-    struct config config = {.disk = {.max_segments = 11, .max_queues = 1}};
+    struct config config = {.disk = {.max_segments = 11,
+                                     .max_queues = 1,
+                                     .work_per_turn = 1 << 20,
+                                     .log_lines_per_minute = 1}};
     struct disk_config disk;
     struct disk_config untouched;
     char why[CONFIG_WHY_MAX];
@@ -124,7 +127,10 @@ static void load_disk(const char *path)
 /* A name that no target can mean is wrong, whatever is in the file. */
 static void check_name(const uint8_t *data, size_t size)
 {
-    struct config config = {.disk = {.max_segments = 11, .max_queues = 1}};
+    struct config config = {.disk = {.max_segments = 11,
+                                     .max_queues = 1,
+                                     .work_per_turn = 1 << 20,
+                                     .log_lines_per_minute = 1}};
     char name[220];
     char path[800];
     unsigned wrong = 9;

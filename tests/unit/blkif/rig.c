@@ -71,6 +71,18 @@ static void quiet(void *context)
     ((struct rig *)context)->quiet++;
 }
 
+uint64_t rig_now_ms;
+
+static uint64_t now_ms(void)
+{
+    return rig_now_ms;
+}
+
+static void delay_events(void *context, uint32_t milliseconds)
+{
+    ((struct rig *)context)->delay_ms = milliseconds;
+}
+
 static const struct queue_events events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
@@ -78,6 +90,7 @@ static const struct queue_events events = {
     .continued = continued,
     .drained = drained,
     .quiet = quiet,
+    .delay_events = delay_events,
 };
 
 static struct ring_shared *shared_of(const struct front *front)
@@ -124,6 +137,8 @@ static void connect_queue(struct rig *rig, unsigned index, bool recover)
         .max_indirect_segments = rig->options.max_indirect_segments,
         .discard = rig->options.discard,
         .persistent = rig->options.persistent,
+        .max_event_delay_ms = rig->options.max_event_delay_ms,
+        .work_per_turn = rig->options.work_per_turn,
         .recover = recover,
     };
 
@@ -215,6 +230,7 @@ struct rig *rig_create(const struct rig_options *options)
     assert_int_equal(guest_memory_create(fake_gnttab_handle(), DOMID, &rig->turn.memory), 0);
     rig->turn.gnttab = fake_gnttab_handle();
     rig->turn.domid = DOMID;
+    rig->turn.now_ms = now_ms;
     rig->turn.budget = &rig->budget;
     rig->budget.limit = options->grant_budget;
     rig_connect(rig, 0);

@@ -42,6 +42,8 @@ struct rig_options {
     bool discard, discard_secure, read_only;
     bool persistent;
     uint32_t grant_budget; /* pages that may stay mapped */
+    uint32_t max_event_delay_ms;
+    uint32_t work_per_turn;
 };
 
 struct rig {
@@ -60,6 +62,7 @@ struct rig {
     unsigned continued;
     unsigned drained;
     unsigned quiet;
+    uint32_t delay_ms; /* that was asked for last; queue_end_delay() is the test's to call */
     bool destroy_when_drained; /* all queues, as a vbd does */
     bool was_connected[RIG_QUEUES];
     int recovered; /* what queue_connect() returned last */
@@ -122,6 +125,9 @@ void rig_bare(struct rig *rig, uint8_t operation, uint64_t id);
 
 /* The event reaches the queue, as after the frontend's notification. */
 void rig_event(struct rig *rig, unsigned index);
+
+/* The time that queues see, in milliseconds; the test's to set. */
+extern uint64_t rig_now_ms;
 
 /* Turns until no queue is ready. Fails when that takes more than a few: then the loop would spin.
  */

@@ -36,15 +36,18 @@ static int print_options(char *out, size_t size, const struct disk_options *opti
 {
     char queues[16];
 
-    return snprintf(
-        out, size,
-        "engine %d\ndirect %d\nsector-size %u\nmax-ring-page-order %u\n"
-        "max-requests %u\nmax-request-segments %u\nmax-indirect-segments %u\n"
-        "max-queues %s\npersistent-grants %d\ndiscard %d\non-no-space %d\non-error %d\n",
-        (int)options->engine, options->direct, options->sector_size, options->max_ring_page_order,
-        options->max_requests, options->max_segments, options->max_indirect_segments,
-        print_queues(options->max_queues, queues), options->persistent, options->discard,
-        options->on_no_space, options->on_error);
+    return snprintf(out, size,
+                    "engine %d\ndirect %d\nsector-size %u\nmax-ring-page-order %u\n"
+                    "max-requests %u\nmax-request-segments %u\nmax-indirect-segments %u\n"
+                    "max-queues %s\npersistent-grants %d\ndiscard %d\non-no-space %d\non-error %d\n"
+                    "reconnects-per-minute %u\nwork-per-turn %llu\nmax-event-delay "
+                    "%u\nlog-lines-per-minute %u\n",
+                    (int)options->engine, options->direct, options->sector_size,
+                    options->max_ring_page_order, options->max_requests, options->max_segments,
+                    options->max_indirect_segments, print_queues(options->max_queues, queues),
+                    options->persistent, options->discard, options->on_no_space, options->on_error,
+                    options->reconnects_per_minute, (unsigned long long)options->work_per_turn,
+                    options->max_event_delay_ms, options->log_lines_per_minute);
 }
 
 static void print_config(const struct config *config, char *out, size_t size)
@@ -88,7 +91,11 @@ static struct config parent(const char *folder)
                                         .persistent = true,
                                         .discard = false,
                                         .on_no_space = FAULT_REPORT,
-                                        .on_error = FAULT_REPORT};
+                                        .on_error = FAULT_REPORT,
+                                        .reconnects_per_minute = 56,
+                                        .work_per_turn = 2 << 20,
+                                        .max_event_delay_ms = 12,
+                                        .log_lines_per_minute = 34};
     return config;
 }
 
@@ -208,7 +215,7 @@ static void example_file_holds_the_defaults(void **state)
         fail_msg("%s", why);
     print_config(&config, from_example, sizeof(from_example));
     assert_string_equal(from_example, defaults);
-    assert_int_equal(set, 24);
+    assert_int_equal(set, 28);
     assert_int_equal(config_load("../../../conf/disks.d/example.conf", why, &config), -EINVAL);
 }
 
