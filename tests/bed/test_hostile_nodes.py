@@ -138,7 +138,7 @@ def thousands_of_states(t):
 @cases.add
 def connects_and_closes_without_end(t):
     """200 handshakes as fast as they go; nothing piles up in the broker."""
-    disk = t.disk("blkbackd")
+    disk = t.disk("blkbackd", reconnects_per_minute=0)
     with untouched(disk):
         front = disk.connect()
         folder = f"/proc/{disk.daemon.process.pid}/fd"
@@ -151,6 +151,72 @@ def connects_and_closes_without_end(t):
         assert len(os.listdir(folder)) <= opened + 2, "descriptors pile up in the broker"
         disk.check_nothing_mapped()
         again(disk)
+
+
+@cases.add
+def reconnects_have_a_pace(t):
+    """As many as reconnects-per-minute at once; each further one waits its turn, with a reason, and none is refused."""
+    disk = t.disk("blkbackd", reconnects_per_minute=30)
+    with untouched(disk):
+        front, start = disk.connect(), time.monotonic()
+        for _ in range(29):
+            front.close()
+            front.reset()
+            front.connect()
+        before = time.monotonic() - start
+        front.close()
+        front.reset()
+        disk.vbd.wait_backend(INIT_WAIT)
+        front.make_queue()
+        front.publish(front.nodes(), INITIALISED)
+        t.bed.wait_for(lambda: disk.status()["reason"].startswith("waits: "), "a reason")
+        for _ in range(4):
+            disk.vbd.wait_backend(CONNECTED)
+            assert not disk.status()["reason"]
+            disk.vbd.set_front_state(CONNECTED)
+            front.close()
+            front.reset()
+            disk.vbd.wait_backend(INIT_WAIT)
+            front.make_queue()
+            front.publish(front.nodes(), INITIALISED)
+        disk.vbd.wait_backend(CONNECTED)
+        took = time.monotonic() - start
+        # 35 handshakes: 30 at once, and a token each two seconds from the beginning on
+        assert took > 9.5, f"five more than 30 handshakes took {took:.1f} s"
+        assert took < 12 + before, f"five more than 30 handshakes took {took:.1f} s"
+        assert disk.counted("connects") == 35 and disk.counted("connects_delayed") == 5, disk.status()
+        disk.vbd.set_front_state(CONNECTED)
+        disk.serves(front)
+
+
+def written_by(pid):
+    """Write calls so far of a process's first thread: of a broker, what it asks xenstored; another reads the answers."""
+    with open(f"/proc/{pid}/task/{pid}/io", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("syscw:"))
+
+
+@cases.add
+def storms_of_states_have_a_pace(t):
+    """The broker looks at a disk ten times a second, however often its guest writes its state."""
+    disk = t.disk("blkbackd")
+    front, broker = disk.connect(), disk.daemon.process.pid
+    front.read(0, 8)
+    before, toggles = written_by(broker), 0
+    disk.vbd.set_front_state(9)  # no state: nothing follows but the look
+    t.bed.wait_for(lambda: written_by(broker) > before, "a look at the state")
+    time.sleep(0.2)
+    one_look = written_by(broker) - before
+    before, start = written_by(broker), time.monotonic()
+    while time.monotonic() - start < 3:
+        disk.vbd.set_front_state((CONNECTED, 9)[toggles % 2])
+        toggles += 1
+    looks = (written_by(broker) - before) / one_look
+    # 50 at once at each second's beginning, and then 10
+    assert toggles > 3000, toggles
+    assert looks < 4 * 60, f"{looks:.0f} looks for {toggles} changes"
+    assert disk.counted("states_delayed") in range(5, 40), disk.counted("states_delayed")
+    disk.vbd.set_front_state(CONNECTED)
+    disk.serves(front)
 
 
 @cases.add

@@ -246,5 +246,31 @@ def storms_of_events(t):
         disk.serves(front)
 
 
+@cases.add
+def storms_of_events_are_delayed(t):
+    """Without requests the worker wakes up some dozen times a second; a request is served within the delay, and ends it."""
+    disk = t.disk("blkbackd", max_event_delay=50)
+    with untouched(disk):
+        front = disk.connect()
+
+        def notify():
+            front.lib.front_notify(front.queue)
+
+        assert front.read(0, 8) == disk.contents[:PAGE]
+        before, waits = disk.counted("wakeups"), []
+        with meanwhile(notify), meanwhile(notify):
+            time.sleep(2)
+            woken = disk.counted("wakeups") - before
+            for _ in range(20):
+                time.sleep(0.3)  # until the delay is at its longest again
+                start = time.monotonic()
+                assert front.read(0, 8) == disk.contents[:PAGE]
+                waits.append(time.monotonic() - start)
+        assert 20 < woken < 150, f"woken up {woken} times in 2 s"
+        assert disk.counted("events_delayed") > 20 and disk.counted("fruitless_events") > 20, disk.status()
+        assert sorted(waits)[10] < 0.08, f"half of the requests waited longer than {sorted(waits)[10] * 1000:.0f} ms"
+        disk.serves(front)
+
+
 if __name__ == "__main__":
     cases.main()

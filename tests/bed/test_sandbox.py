@@ -5,12 +5,10 @@ everything else works under the sandbox is shown by all other files, since it is
 
 import collections
 import ctypes
-import json
 import mmap
 import os
 import re
 import stat
-import subprocess
 import time
 
 from bedlib.blkbackd import Blkbackd
@@ -56,12 +54,6 @@ def needs_all(t):
             raise Skip("the sandbox of a sanitized build has holes")
 
 
-def status_of(disk):
-    out = subprocess.run([f"{disk.daemon.bin}/blkbackctl", "--config", disk.daemon.config, "status", "--json"], check=True,
-                         stdout=subprocess.PIPE, env=disk.t.bed.environment(None)).stdout
-    return json.loads(out)["disks"][0]
-
-
 def threads(pid):
     for tid in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii") as f:
@@ -88,7 +80,7 @@ def every_thread_is_confined(t, queues):
             assert int(thread[field], 16) == 0, (thread["Name"], field, thread[field])
         assert thread["Seccomp"] == "2" and thread["NoNewPrivs"] == "1", thread
         assert thread["Uid"].split() == thread["Gid"].split() == [uid] * 4 and not thread["Groups"].strip(), thread
-    assert status_of(disk)["sandbox"] == "full", status_of(disk)["sandbox"]
+    assert disk.status()["sandbox"] == "full", disk.status()["sandbox"]
     assert "sandbox partial" not in log_of(disk.daemon)
 
 
@@ -178,7 +170,7 @@ def without_the_sandbox(t, what):
     needs_all(t)
     intruder, disk, front = start_intruder(t, worker={"sandbox": "off"})
     worker, = disk.daemon.workers()
-    assert status_of(disk)["sandbox"] == "off"
+    assert disk.status()["sandbox"] == "off"
     intruder.tell(what)
     assert front.read(8, 8) == bytes(disk.contents[4096:8192])
     t.bed.wait_for(lambda: intruder.order.survived, "the attempt")
@@ -214,7 +206,7 @@ def less_where_the_broker_may_do_less(t):
     disk = t.disk(daemon)
     front = disk.connect()
     disk.quick_io(front)
-    sandbox = status_of(disk)["sandbox"]
+    sandbox = disk.status()["sandbox"]
     assert sandbox.startswith("partial: no mount namespace (Operation not permitted); no "), sandbox
     assert "no seccomp" not in sandbox, sandbox
     assert f"sandbox {sandbox}" in log_of(daemon)

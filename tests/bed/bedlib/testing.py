@@ -6,8 +6,10 @@ Output: one line a case ("ok NAME", "skip NAME: why", "not ok NAME: why"); exit 
 """
 
 import argparse
+import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -107,6 +109,18 @@ class Disk:
         self.quick_io(front)
         front.close()
         self.check_nothing_mapped()
+
+    def status(self):
+        """What "blkbackctl status --json" says of it."""
+        out = subprocess.run([f"{self.daemon.bin}/blkbackctl", "--config", self.daemon.config, "status", "--json",
+                              "--interval", "0", self.vbd.back.removeprefix("/local/domain/0/")], check=True,
+                             stdout=subprocess.PIPE, env=self.t.bed.environment(None)).stdout
+        return json.loads(out)["disks"][0]
+
+    def counted(self, name):
+        """One of the numbers of its status."""
+        found = self.status()
+        return found[name] if name in found else found["statistics"][name]
 
     def check_nothing_mapped(self):
         mapped = self.vbd.domain.mapped()
