@@ -32,6 +32,8 @@ struct turn {
     struct queue *running; /* were ready when the turn began and had no pass yet */
     struct queue
         *stalled; /* wait for a buffer, for room in an engine or for another queue's write */
+    struct queue *unarmed;  /* have nothing to do and did not ask their frontend for an event */
+    bool polling;           /* queues are not to ask for events: see turn_poll() */
     struct queue *claimant; /* waits for more buffers than its share: the others take none until it
                                had a pass and got them, or does not want them any more */
     unsigned queues;        /* connected ones, which share the buffers */
@@ -128,6 +130,19 @@ void queue_pump(struct queue *queue);
  * the loop must not sleep.
  */
 void turn_run(struct turn *turn);
+
+/*
+ * While `polling` is set, queues that have nothing to do don't ask their frontends for events,
+ * which saves both sides a notification; the thread has to look by itself, by turn_poll(), and to
+ * call turn_arm() before it sleeps.
+ *
+ * Returns whether a queue is ready, after a look at the rings that wait for the frontend: a load
+ * each.
+ */
+bool turn_poll(struct turn *turn);
+
+/* Ends polling: asks for the events, after which the thread may sleep unless a queue is ready. */
+void turn_arm(struct turn *turn);
 
 /* Tries what is parked once more; where nothing is any more, the queue goes on. */
 void queue_retry(struct queue *queue);

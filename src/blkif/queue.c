@@ -244,14 +244,27 @@ void queue_end_delay(struct queue *queue)
     turn_mark_ready(queue);
 }
 
-/* Nothing to do until the frontend or the store has something: ask the frontend for an event. */
-static void wait_for_event(struct queue *queue)
+/* With no entry free nothing could be taken: a completion comes first, and the next pass after it
+ * arms. */
+static bool may_take(const struct queue *queue)
 {
-    /* With no entry free nothing could be taken: a completion comes first, and the next pass after
-     * it arms. */
-    if (queue->broken || queue_blocked(queue) || queue->held ||
-        journal_free_entries(&queue->journal) == 0)
+    return !queue->broken && !queue_blocked(queue) && !queue->held &&
+           journal_free_entries(&queue->journal) > 0;
+}
+
+bool queue_has_requests(const struct queue *queue)
+{
+    return may_take(queue) && ring_has_more(&queue->ring, queue->incomplete);
+}
+
+void queue_wait(struct queue *queue)
+{
+    if (!may_take(queue))
         return;
+    if (queue->turn->polling) {
+        turn_mark_unarmed(queue);
+        return;
+    }
     if (queue->masked && may_unmask(queue)) {
         queue->masked = false;
         (void)evtchn_unmask(queue->evtchn);
@@ -338,7 +351,7 @@ void queue_pump(struct queue *queue)
     if (queue->returned.first || queue->answer_count || limited)
         turn_mark_ready(queue);
     else
-        wait_for_event(queue);
+        queue_wait(queue);
     if ((queue->held && was_unfinished && queue->started == 0) ||
         (queue->finishing && queue_idle(queue)))
         queue->events->quiet(queue->context);

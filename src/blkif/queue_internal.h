@@ -69,13 +69,16 @@ struct queue {
 
     bool is_ready;
     bool is_stalled;
+    bool is_unarmed;
     struct queue *next_ready;
     struct queue *next_stalled;
+    struct queue *next_unarmed;
 };
 
 /* turn.c */
 void turn_mark_ready(struct queue *queue);
 void turn_mark_stalled(struct queue *queue);
+void turn_mark_unarmed(struct queue *queue);
 /* All buffers that the request's data needs, or none: then the queue is stalled until some are
  * free. */
 bool turn_get_buffers(struct queue *queue, struct request *request);
@@ -85,6 +88,11 @@ void turn_forget(struct queue *queue);
  * is time for more. */
 void queue_worked(struct queue *queue, uint64_t bytes);
 bool queue_has_time(const struct queue *queue);
+/* queue.c: whether it could take requests from the ring, and there are some. */
+bool queue_has_requests(const struct queue *queue);
+/* Nothing to do until the frontend or the store has something: asks the frontend for an event,
+ * unless the thread is polling. */
+void queue_wait(struct queue *queue);
 
 /* queue_intake.c: takes what the ring has; starts what may start. */
 void queue_take(struct queue *queue);

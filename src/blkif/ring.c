@@ -110,6 +110,12 @@ bool ring_must_notify(const struct ring *ring, uint32_t before)
     return ring->rsp_published - event < ring->rsp_published - before;
 }
 
+bool ring_has_more(const struct ring *ring, uint32_t left)
+{
+    return atomic_load_explicit(&ring->shared->req_prod, memory_order_relaxed) !=
+           ring->req_cons + left;
+}
+
 bool ring_arm(struct ring *ring, uint32_t left)
 {
     const uint32_t seen = ring->req_cons + left;

@@ -81,6 +81,10 @@ void ring_publish(struct ring *ring);
  */
 bool ring_must_notify(const struct ring *ring, uint32_t before);
 
+/* Whether there is more in the ring than the `left` slots after those consumed; for looking often:
+ * one load, and nothing that it reads is relied on. */
+bool ring_has_more(const struct ring *ring, uint32_t left);
+
 /*
  * Asks for an event at the next request and looks once more: true when requests came meanwhile, so
  * that the caller goes on instead of sleeping. `left`: slots that are there and are left alone

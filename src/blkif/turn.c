@@ -23,6 +23,15 @@ void turn_mark_stalled(struct queue *queue)
     queue->turn->stalled = queue;
 }
 
+void turn_mark_unarmed(struct queue *queue)
+{
+    if (queue->is_unarmed)
+        return;
+    queue->is_unarmed = true;
+    queue->next_unarmed = queue->turn->unarmed;
+    queue->turn->unarmed = queue;
+}
+
 static uint32_t share_of(const struct turn *turn)
 {
     return buffer_pool_count(turn->buffers) / turn->queues;
@@ -109,6 +118,26 @@ void turn_run(struct turn *turn)
         unstall(turn);
 }
 
+bool turn_poll(struct turn *turn)
+{
+    for (struct queue *queue = turn->unarmed; queue; queue = queue->next_unarmed)
+        if (queue_has_requests(queue))
+            turn_mark_ready(queue);
+    return turn->ready != NULL;
+}
+
+void turn_arm(struct turn *turn)
+{
+    struct queue *queue;
+
+    turn->polling = false;
+    while ((queue = turn->unarmed)) {
+        turn->unarmed = queue->next_unarmed;
+        queue->is_unarmed = false;
+        queue_wait(queue);
+    }
+}
+
 static void remove_ready(struct queue **list, const struct queue *queue)
 {
     for (struct queue **at = list; *at; at = &(*at)->next_ready)
@@ -129,10 +158,16 @@ void turn_forget(struct queue *queue)
             *at = queue->next_stalled;
             break;
         }
+    for (struct queue **at = &turn->unarmed; *at; at = &(*at)->next_unarmed)
+        if (*at == queue) {
+            *at = queue->next_unarmed;
+            break;
+        }
     if (turn->claimant == queue) {
         turn->claimant = NULL;
         turn->freed = true;
     }
+    queue->is_unarmed = false;
     queue->is_ready = false;
     queue->is_stalled = false;
 }

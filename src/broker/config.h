@@ -58,6 +58,7 @@ struct config {
     uint32_t attach_timeout;  /* seconds the hook's add waits for an image that is in use */
     uint64_t worker_buffer_size; /* bytes of data buffers per worker */
     uint32_t queue_threads;      /* of a worker; 0: as many as CPUs, at most disk.max_queues */
+    uint32_t poll_us;            /* how long a worker's thread looks for work before it sleeps */
     uint32_t grant_budget;       /* granted pages that all guests together may keep mapped */
     struct disk_options disk;    /* defaults for every disk */
 };

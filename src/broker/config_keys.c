@@ -42,6 +42,9 @@ _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
 
 /* With the largest domid, 32751, the sum must still fit 31 bits, which some file systems store a
  * uid in. */
+/* A longer look costs more than any wake-up (WORKER_POLL_US_MAX). */
+#define POLL_US_MAX 1000U
+
 #define UID_BASE_MAX (UINT32_C(0x7fffffff) - 32768U)
 
 /* The largest request's data must fit the least buffers, or it would wait for ever. */
@@ -81,6 +84,8 @@ const struct config_key config_keys[] = {
      NULL, "64M", "bytes", "memory for data in flight, per worker"},
     {"worker", "queue-threads", CONFIG_U32, DAEMON(queue_threads), 0, STATE_MAX_QUEUES, NULL, "0",
      "threads", "how many threads of a worker serve queues"},
+    {"worker", "poll-time", CONFIG_U32, DAEMON(poll_us), 0, POLL_US_MAX, NULL, "50",
+     "microseconds", "how long a thread looks for work before it sleeps"},
     {"worker", "persistent-grants", CONFIG_U32, DAEMON(grant_budget), 0, 1U << 24, NULL, "65536",
      "pages", "granted pages that all guests together may keep mapped"},
     {"disk", "engine", CONFIG_CHOICE, OPTIONS(engine), 0, 0, engines, "auto", NULL,

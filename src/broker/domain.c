@@ -294,6 +294,7 @@ int domain_need_worker(struct domain *domain)
         .sandbox = config->worker_sandbox,
         .buffer_size = config->worker_buffer_size,
         .queue_threads = config_queue_threads(config),
+        .poll_us = config->poll_us,
         .log_level = config->log_level,
     };
     struct worker_process_owner owner = {

@@ -179,10 +179,12 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
     char uid[ARGUMENT_MAX];
     char buffer_size[ARGUMENT_MAX];
     char queue_threads[ARGUMENT_MAX];
+    char poll_time[ARGUMENT_MAX];
     snprintf(domid, sizeof(domid), "%" PRIu32, options->domid);
     snprintf(uid, sizeof(uid), "%" PRIu32, options->uid);
     snprintf(buffer_size, sizeof(buffer_size), "%" PRIu64, options->buffer_size);
     snprintf(queue_threads, sizeof(queue_threads), "%" PRIu32, options->queue_threads);
+    snprintf(poll_time, sizeof(poll_time), "%" PRIu32, options->poll_us);
     const char *arguments[] = {"blkbackd-worker",
                                "--domid",
                                domid,
@@ -196,6 +198,8 @@ static int spawn(const struct worker_process_options *options, int socket, pid_t
                                buffer_size,
                                "--queue-threads",
                                queue_threads,
+                               "--poll-time",
+                               poll_time,
                                "--log-level",
                                level_name(options->log_level),
                                NULL};

@@ -30,6 +30,7 @@ struct worker_process_options {
     bool sandbox; /* it is to confine itself, and is started in a pid namespace of its own */
     uint64_t buffer_size;
     uint32_t queue_threads;
+    uint32_t poll_us; /* that a thread looks for work before it sleeps */
     enum log_level log_level;
 };
 

@@ -16,6 +16,9 @@
 
 #define IDLE_MS 5000U
 
+/* While work is found by looking, the loop looks at everything else after so many passes. */
+#define PASSES_PER_WAIT 8U
+
 /* How soon the kernel is offered again what it had no resources for. */
 #define COMMIT_RETRY_MS 1U
 
@@ -41,15 +44,12 @@ static void reap_uring(struct io_thread *thread)
         reap(thread, uring);
 }
 
-static bool turn(void *context)
+static void work(struct io_thread *thread)
 {
-    struct io_thread *thread = context;
-
     /* Activity: some time after the last of it memory is given back. An idle worker has no timer.
      */
     if (thread->turn.ready && !thread->idle_timer.armed)
         loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
-    reap_uring(thread);
     turn_run(&thread->turn);
     const int error = engine_set_commit(&thread->engines);
 
@@ -58,7 +58,71 @@ static bool turn(void *context)
     else if (error)
         log_limited(&thread->log_limit, LOG_LEVEL_ERROR,
                     "domain %u: can't hand I/O to the kernel: %s", thread->domid, strerror(-error));
-    return thread->turn.ready != NULL;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Tells a processor that shares its core with others that it is only waiting. */
+static void pause_cpu(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Looks for requests and completions until there are some or the window is over. */
+static bool poll_for_work(struct io_thread *thread)
+{
+    const uint64_t until = now_ns() + thread->window.max_ns;
+
+    do {
+        reap_uring(thread);
+        if (turn_poll(&thread->turn)) {
+            poll_window_hit(&thread->window);
+            return true;
+        }
+        pause_cpu();
+    } while (now_ns() < until);
+    poll_window_missed(&thread->window);
+    return false;
+}
+
+/* What a thread that slept learns of it when it is awake. */
+static void note_sleep(struct io_thread *thread)
+{
+    if (thread->asleep_since == 0)
+        return;
+    if (thread->turn.ready)
+        poll_window_slept(&thread->window, now_ns() - thread->asleep_since);
+    thread->asleep_since = 0;
+}
+
+static bool turn(void *context)
+{
+    struct io_thread *thread = context;
+
+    reap_uring(thread);
+    note_sleep(thread);
+    for (unsigned passes = 0; passes < PASSES_PER_WAIT; passes++) {
+        thread->turn.polling = thread->window.open;
+        work(thread);
+        if (thread->turn.ready)
+            return true;
+        if (thread->window.open && poll_for_work(thread))
+            continue;
+        turn_arm(&thread->turn);
+        thread->asleep_since = thread->window.max_ns && !thread->turn.ready ? now_ns() : 0;
+        return thread->turn.ready != NULL;
+    }
+    return true;
 }
 
 static void engine_ready(struct loop_source *source)
@@ -138,6 +202,7 @@ int io_thread_create(const struct io_thread_params *params, struct io_thread *ou
 {
     *out = (struct io_thread){.domid = params->domid,
                               .number = params->number,
+                              .window.max_ns = (uint64_t)params->poll_us * 1000U,
                               .idle_timer.fire = idle,
                               .commit_timer.fire = commit_again,
                               .stop.run = stop,

@@ -14,6 +14,7 @@
 #include "blkback/queue.h"
 #include "blkback/store.h"
 #include "loop.h"
+#include "poll_window.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -61,6 +62,8 @@ struct io_thread {
     struct engine_set engines;
     struct engine_source engine_sources[3];
     struct served_queue *queues;
+    struct poll_window window;
+    uint64_t asleep_since;          /* ns; 0: it did not go to sleep */
     struct loop_timer idle_timer;   /* gives memory back */
     struct loop_timer commit_timer; /* has what the kernel refused committed again */
     struct log_limit log_limit;
@@ -79,6 +82,7 @@ struct io_thread_params {
     unsigned threads;      /* of the worker */
     uint64_t buffer_bytes; /* its share of the budget */
     unsigned depth;        /* I/Os in flight at once in each engine */
+    uint32_t poll_us; /* how long to look for work before sleeping, while that pays; 0: never */
     struct grant_budget *budget;
 };
 

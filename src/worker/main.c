@@ -19,6 +19,7 @@ struct arguments {
     struct sandbox sandbox;
     uint64_t buffer_bytes;
     uint32_t queue_threads;
+    uint32_t poll_us;
     enum log_level level;
 };
 
@@ -37,6 +38,8 @@ static int parse_argument(int option, const char *value, struct arguments *out)
         return parse_u64(value, UINT64_MAX, &out->buffer_bytes);
     case 't':
         return parse_u32(value, WORKER_MAX_THREADS, &out->queue_threads);
+    case 'p':
+        return parse_u32(value, WORKER_POLL_US_MAX, &out->poll_us);
     case 'l':
         return log_level_parse(value, &out->level);
     default:
@@ -53,6 +56,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *out)
         {"sandbox", required_argument, NULL, 's'},
         {"buffer-size", required_argument, NULL, 'b'},
         {"queue-threads", required_argument, NULL, 't'},
+        {"poll-time", required_argument, NULL, 'p'},
         {"log-level", required_argument, NULL, 'l'},
         {NULL, 0, NULL, 0},
     };
@@ -105,8 +109,14 @@ int main(int argc, char **argv)
      * one reads a file. */
     (void)mallopt(M_ARENA_MAX, 1);
     sandbox_enter(&arguments.sandbox);
-    if (worker_create(arguments.domid, arguments.buffer_bytes, arguments.queue_threads, &worker) <
-            0 ||
+    const struct worker_params params = {
+        .domid = arguments.domid,
+        .buffer_bytes = arguments.buffer_bytes,
+        .threads = arguments.queue_threads,
+        .poll_us = arguments.poll_us,
+    };
+
+    if (worker_create(&params, &worker) < 0 ||
         sandbox_seal(&arguments.sandbox, worker_uring_restricted(&worker)) < 0)
         return EXIT_FAILURE;
     say_what_is_missing(&arguments, sandbox);

@@ -68,16 +68,18 @@ static int create_thread(struct worker *worker, const struct io_thread_params *p
     return error;
 }
 
-int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struct worker *out)
+int worker_create(const struct worker_params *wanted, struct worker *out)
 {
-    *out = (struct worker){.domid = domid};
-    threads = affordable(buffer_bytes, threads);
+    const unsigned threads = affordable(wanted->buffer_bytes, wanted->threads);
+
+    *out = (struct worker){.domid = wanted->domid};
     struct io_thread_params params = {
-        .domid = domid,
+        .domid = wanted->domid,
         .threads = threads,
-        .buffer_bytes = buffer_bytes / threads,
+        .buffer_bytes = wanted->buffer_bytes / threads,
         .depth = threads > 1 ? ENGINE_DEPTH_SHARED : ENGINE_DEPTH,
         .budget = &out->budget,
+        .poll_us = wanted->poll_us,
     };
 
     for (; params.number < threads; params.number++) {
@@ -86,7 +88,7 @@ int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struc
         if (error && params.number == 0)
             return error;
         if (error) {
-            log_warning("domain %u: %u threads serve queues instead of %u: %s", domid,
+            log_warning("domain %u: %u threads serve queues instead of %u: %s", wanted->domid,
                         params.number, threads, strerror(-error));
             break;
         }

@@ -13,6 +13,9 @@ struct vbd;
 
 #define WORKER_MAX_THREADS STATE_MAX_QUEUES
 
+/* A longer look costs more than any wake-up. */
+#define WORKER_POLL_US_MAX 1000U
+
 struct worker {
     uint32_t domid;
     struct io_thread threads[WORKER_MAX_THREADS]; /* the first is the main one */
@@ -24,13 +27,20 @@ struct worker {
     struct vbd *vbds;
 };
 
+struct worker_params {
+    uint32_t domid;
+    uint64_t buffer_bytes; /* budget for data buffers */
+    unsigned threads;      /* that serve queues, from 1 */
+    uint32_t poll_us;      /* how long a thread looks for work before it sleeps, while that pays */
+};
+
 /*
  * Opens and allocates everything that needs privileges or could fail later: gntdev, engines,
- * buffers, loops, threads. `buffer_bytes`: budget for data buffers. `threads`: that serve queues,
- * from 1; there are fewer where the budget is too small for so many, or the kernel does not give
- * each the same engines. `out` stays where it is. Returns 0, or -errno with what failed logged.
+ * buffers, loops, threads. There are fewer threads than wanted where the budget is too small for so
+ * many, or the kernel does not give each the same engines. `out` stays where it is. Returns 0, or
+ * -errno with what failed logged.
  */
-int worker_create(uint32_t domid, uint64_t buffer_bytes, unsigned threads, struct worker *out);
+int worker_create(const struct worker_params *params, struct worker *out);
 
 /* Whether no io_uring of it can be used for anything but I/O on descriptors. */
 bool worker_uring_restricted(const struct worker *worker);

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """blkbackd: every operation, in every ABI, on every ring order and engine, with every byte compared."""
 
+import time
+
 from bedlib.fault import Faults
 from bedlib.front import ERROR, OKAY, READ, WRITE, WRITE_BARRIER
 from bedlib.testing import MIB, Cases
@@ -215,6 +217,31 @@ def several_domains(t):
     for d, front in fronts:
         front.close()
         d.check_image()
+
+
+def ticks(pid):
+    """Processor time that a process used, in hundredths of a second."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@cases.over("looking-for-work", 0, 1000)
+def looking_for_work(t, microseconds):
+    """Rings are served without events as with them, and a thread that finds nothing sleeps."""
+    disk = t.disk("blkbackd", size=16 * MIB, worker={"poll_time": microseconds})
+    front = disk.connect()
+    for depth in (1, 4, 32):
+        assert not front.bench(depth=depth, seconds=0.3).errors
+        front.exercise(disk.contents, requests=300, depth=depth)
+    time.sleep(0.2)
+    worker, = disk.daemon.workers()
+    before = ticks(worker)
+    time.sleep(1.5)
+    assert ticks(worker) - before <= 2, f"{ticks(worker) - before} hundredths of a second while nothing was asked for"
+    front.exercise(disk.contents, requests=300, depth=8)
+    front.close()
+    disk.check_image()
 
 
 @cases.add

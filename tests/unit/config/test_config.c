@@ -56,11 +56,11 @@ static void print_config(const struct config *config, char *out, size_t size)
         out, size,
         "claim %d\nlog-level %d\nrun-dir %s\nstate-dir %s\ncontrol-socket %s\n"
         "disks-dir %s\nhook %s\nuid-base %u\nsandbox %d\nattach-timeout %u\nbuffer-size %llu\n"
-        "queue-threads %u\nworker persistent-grants %u\n",
+        "queue-threads %u\npoll-time %u\nworker persistent-grants %u\n",
         (int)config->claim, (int)config->log_level, config->run_dir, config->state_dir,
         config->control_socket, config->disks_dir, config->hook, config->worker_uid_base,
         config->worker_sandbox, config->attach_timeout,
-        (unsigned long long)config->worker_buffer_size, config->queue_threads,
+        (unsigned long long)config->worker_buffer_size, config->queue_threads, config->poll_us,
         config->grant_budget);
     (void)print_options(out + used, size - (size_t)used, &config->disk);
 }
@@ -215,7 +215,7 @@ static void example_file_holds_the_defaults(void **state)
         fail_msg("%s", why);
     print_config(&config, from_example, sizeof(from_example));
     assert_string_equal(from_example, defaults);
-    assert_int_equal(set, 28);
+    assert_int_equal(set, 29);
     assert_int_equal(config_load("../../../conf/disks.d/example.conf", why, &config), -EINVAL);
 }
 

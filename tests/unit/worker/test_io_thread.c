@@ -19,13 +19,21 @@ static struct worker worker;
 static _Atomic unsigned runs;
 static sem_t ran;
 
+static int create(uint64_t buffer_bytes, unsigned threads, struct worker *out)
+{
+    const struct worker_params params = {
+        .domid = DOMID, .buffer_bytes = buffer_bytes, .threads = threads};
+
+    return worker_create(&params, out);
+}
+
 static int set_up(void **state)
 {
     (void)state;
     fake_xen_reset();
     assert_int_equal(sem_init(&ran, 0, 0), 0);
     runs = 0;
-    return worker_create(DOMID, 64U << 20, THREADS, &worker);
+    return create(64U << 20, THREADS, &worker);
 }
 
 static int tear_down(void **state)
@@ -71,7 +79,7 @@ static void as_many_as_asked_for_and_affordable(void **state)
     assert_int_equal(worker.thread_count, THREADS);
     assert_int_equal(named_threads(), THREADS - 1); /* the main one serves, too */
     /* The largest request needs a mebibyte, so that there are no more threads than that. */
-    assert_int_equal(worker_create(DOMID, 3U << 20, 16, &other), 0);
+    assert_int_equal(create(3U << 20, 16, &other), 0);
     assert_int_equal(other.thread_count, 1);
     assert_int_equal(other.threads[0].mailbox.event.fd, -1);
     assert_null(other.threads[0].turn.wake);
@@ -180,7 +188,7 @@ static void a_worker_ends_with_its_threads(void **state)
     static struct worker other;
     (void)state;
 
-    assert_int_equal(worker_create(DOMID, 64U << 20, 4, &other), 0);
+    assert_int_equal(create(64U << 20, 4, &other), 0);
     assert_int_equal(named_threads(), THREADS - 1 + 3);
     worker_destroy(&other);
     assert_int_equal(named_threads(), THREADS - 1);

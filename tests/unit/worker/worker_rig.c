@@ -103,7 +103,10 @@ int rig_set_up(void **state)
         (void)close(pair[1]);
     }
     rig_socket = pair[0];
-    assert_int_equal(worker_create(RIG_DOMID, 8U << 20, 1, &rig_worker), 0);
+    const struct worker_params params = {
+        .domid = RIG_DOMID, .buffer_bytes = 8U << 20, .threads = 1};
+
+    assert_int_equal(worker_create(&params, &rig_worker), 0);
     loop_start_timer(&rig_worker.threads[0].loop, &timer, 1);
     assert_int_equal(worker_run(&rig_worker, "off"), 0);
     (void)rig_expect(WORKER_READY, 0);
