@@ -29,6 +29,8 @@ enum control_command {
     CONTROL_RESUME,   /* has requests that the storage failed tried again; reply: 0 when the disk is
                          not paused any more, or the reason why it still is */
     CONTROL_RESUME_AND_LOSE, /* the same although a failed flush has lost data */
+    CONTROL_LIMIT, /* what the disk may do per second: `target` is "KEY=VALUE KEY=VALUE", keys and
+                      values as in the configuration */
     CONTROL_COMMANDS
 };
 
@@ -37,7 +39,8 @@ struct control_request {
     uint16_t version;
     uint16_t command;
     char path[STATE_TEXT_MAX];   /* backend path, "backend/vbd/3/51712" or absolute */
-    char target[STATE_TEXT_MAX]; /* CONTROL_INSERT: as in xl's `target=`; else empty */
+    char target[STATE_TEXT_MAX]; /* CONTROL_INSERT: as in xl's `target=`; CONTROL_LIMIT; else
+                                    empty */
 };
 
 struct control_reply {

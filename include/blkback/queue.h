@@ -10,6 +10,7 @@
 #include "blkback/buffer_pool.h"
 #include "blkback/evtchn.h"
 #include "blkback/guest_memory.h"
+#include "blkback/rate_limit.h"
 #include "blkback/slab.h"
 #include "blkback/store.h"
 
@@ -75,6 +76,9 @@ struct queue_events {
     /* The frontend's next event is left alone: queue_end_delay() is to be called after so many
      * milliseconds. Asked for again before that, the later time counts. */
     void (*delay_events)(void *context, uint32_t milliseconds);
+    /* Requests are in the ring that may not be taken before `at`, a time by rate_clock(), in
+     * nanoseconds: queue_limit_over() is to be called then. Each call replaces the last. */
+    void (*wait_until)(void *context, uint64_t at);
 };
 
 struct queue_params {
@@ -82,6 +86,7 @@ struct queue_params {
     struct store *store;
     struct slab *slab;
     struct overlap_table *overlaps; /* of the vbd */
+    struct rate_limit *limit;       /* of the vbd; NULL: none */
     const struct queue_events *events;
     void *context;
     struct evtchn *evtchn; /* owned by the queue once connected */
@@ -143,6 +148,14 @@ bool turn_poll(struct turn *turn);
 
 /* Ends polling: asks for the events, after which the thread may sleep unless a queue is ready. */
 void turn_arm(struct turn *turn);
+/* The time that `wait_until` named has come. */
+void queue_limit_over(struct queue *queue);
+
+/* What is in the ring by now does not wait for the limit, but counts. */
+void queue_let_through(struct queue *queue);
+
+/* The vbd's limit is another: what it would have had to wait for counts no more. */
+void queue_limit_changed(struct queue *queue);
 
 /* Tries what is parked once more; where nothing is any more, the queue goes on. */
 void queue_retry(struct queue *queue);

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define STATE_VERSION_MAJOR 1U /* readers refuse another major version */
-#define STATE_VERSION_MINOR 1U /* readers accept another minor version */
+#define STATE_VERSION_MINOR 2U /* readers accept another minor version */
 
 /*
  * A minor version may append fields to the connection file, 0 meaning what held before them, and
@@ -87,6 +87,14 @@ struct connection_file {
     uint64_t connects;         /* times that the frontend was connected */
     uint64_t connects_delayed; /* times that it had to wait: reconnects-per-minute */
     uint64_t states_delayed;   /* looks at its state that had to wait: a storm of changes */
+    /* Since minor version 2. */
+    uint64_t request_limit; /* per second, over all rings; 0: none */
+    uint64_t request_burst; /* at once; 0: a tenth of a second's worth */
+    uint64_t byte_limit;    /* the same for bytes of data */
+    uint64_t byte_burst;
+    uint32_t weight; /* beside other disks of the guest; 0: the standard one */
+    uint32_t
+        limits_by_hand; /* they were set while the disk was served, and hold until it is gone */
 };
 
 /* FNV-1a over the whole struct with `checksum` taken as zero. */
@@ -166,7 +174,10 @@ struct slab_statistics {
     uint64_t requests_unmapped; /* copied, though the frontend keeps its grants */
     uint64_t mapped_grants;     /* now */
     uint64_t bytes_in_flight;   /* now: the data of requests that were taken and not answered */
-    uint64_t reserved[7];
+    /* Since minor version 2. */
+    uint64_t limit_waits;   /* times that a ring with requests began to wait for the disk's limit */
+    uint64_t limit_wait_us; /* how long rings waited for it, microseconds */
+    uint64_t reserved[5];
 };
 
 /* One ring's part. Slots are counted free-running in 64 bits; the ring's own 32-bit indices are

@@ -32,6 +32,8 @@
  *     B REFRESH_SIZE        look whether the image has grown
  *     W SIZE                the capabilities; `error` is -ERANGE if it is smaller than before,
  *                           which changes nothing
+ *     B LIMITS              what the vbd may do per second; from then on. Comes right behind
+ *                           OPEN_STORE, too
  *     B GRANT_BUDGET        in place of `vbd`: granted pages that all vbds of the worker may keep
  *                           mapped together
  *
@@ -51,7 +53,7 @@
 
 #define WORKER_SOCKET_FD        3
 #define WORKER_PROTOCOL_MAGIC   UINT32_C(0x5742444b)
-#define WORKER_PROTOCOL_VERSION 6U
+#define WORKER_PROTOCOL_VERSION 7U
 #define WORKER_MESSAGE_MAX_FDS  2U
 
 enum worker_message_type {
@@ -77,6 +79,7 @@ enum worker_message_type {
     WORKER_FINISH,
     WORKER_RESUME,
     WORKER_STORE_CONTINUES,
+    WORKER_LIMITS,
     WORKER_MESSAGE_TYPES
 };
 
@@ -146,6 +149,16 @@ struct worker_connect_queue {
     uint32_t ring_refs[STATE_MAX_RING_PAGES];
 };
 
+struct worker_limits {
+    uint64_t requests; /* per second, over all queues; 0: no limit */
+    uint64_t requests_burst;
+    uint64_t bytes; /* the same for bytes of data */
+    uint64_t bytes_burst;
+    uint32_t weight; /* beside the worker's other vbds */
+    uint32_t
+        let_through; /* 1: what the rings hold by now does not wait, for the frontend is leaving */
+};
+
 struct worker_message {
     uint32_t magic;
     uint16_t version;
@@ -156,6 +169,7 @@ struct worker_message {
         struct worker_open_store open_store;
         struct worker_store_opened store_opened;
         struct worker_connect_queue connect_queue;
+        struct worker_limits limits;
         char text[STATE_TEXT_MAX]; /* FAILED, BROKEN, ALERT: the reason, for people;
                                       READY: the sandbox, as in connection_file */
     } u;

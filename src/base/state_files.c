@@ -240,6 +240,8 @@ void slab_sum(const struct slab_header *header, struct slab_statistics *out, uin
         sum.requests_unmapped += part->requests_unmapped;
         sum.mapped_grants += part->mapped_grants;
         sum.bytes_in_flight += part->bytes_in_flight;
+        sum.limit_waits += part->limit_waits;
+        sum.limit_wait_us += part->limit_wait_us;
     }
     *out = sum;
     *in_flight = flying;

@@ -115,6 +115,7 @@ static void terminate_strings(struct worker_message *message)
     case WORKER_FINISH:
     case WORKER_RESUME:
     case WORKER_STORE_CONTINUES:
+    case WORKER_LIMITS:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -183,6 +183,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->store = params->store;
     queue->overlaps = params->overlaps;
     queue->overlap_waiter.wake = range_given_back;
+    queue->limit = params->limit;
     queue->events = params->events;
     queue->context = params->context;
     queue->storm.max_delay_ms = params->max_event_delay_ms;
@@ -245,10 +246,10 @@ void queue_end_delay(struct queue *queue)
 }
 
 /* With no entry free nothing could be taken: a completion comes first, and the next pass after it
- * arms. */
+ * arms. With requests left in the ring for the limit's sake it is time that wakes it. */
 static bool may_take(const struct queue *queue)
 {
-    return !queue->broken && !queue_blocked(queue) && !queue->held &&
+    return !queue->broken && !queue_blocked(queue) && !queue->held && !queue->limited &&
            journal_free_entries(&queue->journal) > 0;
 }
 

@@ -83,9 +83,47 @@ static void take_staged(struct queue *queue, struct staged *staged)
     }
 }
 
+/* Stages all that the ring has. Returns how many requests. */
+static uint32_t stage_all(struct queue *queue, uint32_t available)
+{
+    uint32_t slots, count = 0;
+
+    for (; available && journal_free_entries(&queue->journal) && queue_has_time(queue);
+         available -= slots, count++) {
+        slots = stage_one(queue, available, &queue->staged[count]);
+        if (slots == 0) {
+            queue->incomplete = available;
+            break;
+        }
+    }
+    return count;
+}
+
+/* The same as far as the limit allows. */
+static uint32_t stage_limited(struct queue *queue, uint32_t available)
+{
+    uint32_t slots, count = 0;
+    bool refused = false;
+
+    for (; available && journal_free_entries(&queue->journal) && queue_has_time(queue);
+         available -= slots, count++) {
+        refused = !queue_may_take(queue);
+        if (refused)
+            break;
+        slots = stage_one(queue, available, &queue->staged[count]);
+        if (slots == 0) {
+            queue->incomplete = available;
+            break;
+        }
+        queue_charge(queue, &queue->staged[count].decoded);
+    }
+    queue->limited = refused;
+    return count;
+}
+
 void queue_take(struct queue *queue)
 {
-    uint32_t available, slots, count = 0;
+    uint32_t available, count;
 
     if (queue->broken || queue_blocked(queue) || queue->held)
         return;
@@ -96,18 +134,15 @@ void queue_take(struct queue *queue)
     /* Entries are the limit of what is in flight: the rest stays in the ring, which holds the
      * frontend back. */
     queue->incomplete = 0;
-    for (; available && journal_free_entries(&queue->journal) && queue_has_time(queue);
-         available -= slots, count++) {
-        slots = stage_one(queue, available, &queue->staged[count]);
-        if (slots == 0) {
-            queue->incomplete = available;
-            break;
-        }
-    }
+    const bool has_limit = queue->limit && rate_limit_is_set(queue->limit);
+
+    count = has_limit ? stage_limited(queue, available) : stage_all(queue, available);
     queue->fruitful |= count > 0;
     copy_indirect(queue, count);
     for (uint32_t i = 0; i < count; i++)
         take_staged(queue, &queue->staged[i]);
+    if (has_limit)
+        queue_refund(queue, count);
 }
 
 /* Takes what the request needs to start. On false it holds nothing and stays where it is. */

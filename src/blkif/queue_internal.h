@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A queue from the inside, for the files that make it up: queue.c (life, passes), queue_intake.c
  * (ring to store), queue_answer.c (store to ring), queue_park.c (a store that fails),
- * queue_recover.c (after a kill), turn.c. */
+ * queue_recover.c (after a kill), queue_limit.c (a vbd's limit), turn.c. */
 #ifndef BLKBACK_BLKIF_QUEUE_INTERNAL_H
 #define BLKBACK_BLKIF_QUEUE_INTERNAL_H
 
@@ -40,6 +40,13 @@ struct queue {
     struct merger *merger;
     struct staged *staged; /* requests of this pass between the ring and the journal */
     uint32_t incomplete;   /* slots left in the ring because the rest of their request is missing */
+
+    struct rate_limit *limit; /* of the vbd; NULL: none */
+    uint64_t limited_since;   /* while `limited`: what was waited before is counted already */
+    uint64_t taken_at;        /* time of the request that was let through last */
+    uint64_t charged;         /* bytes of the requests staged in this pass */
+    uint32_t let_through;     /* slots that pass in any case */
+    bool limited;             /* requests stay in the ring for the limit's sake */
 
     /* Where requests are between the ring and the answer; each in one list at most. */
     struct request_list waiting;     /* TAKEN, in the order of the ring; before them STARTED ones
@@ -103,6 +110,15 @@ void queue_submit_step(struct queue *queue, struct request *request);
 void queue_submit_prepared(struct queue *queue, struct request *request);
 /* Tries again what the engine had no room for. */
 void queue_resubmit(struct queue *queue);
+
+/* queue_limit.c: of a queue with a limit that is set. */
+
+/* Whether a request may be taken now; if not, the owner is told until when to wait. */
+bool queue_may_take(struct queue *queue);
+/* A request was staged: it counts. */
+void queue_charge(struct queue *queue, const struct decoded_request *request);
+/* All that were staged are decoded: those with fewer bytes than was thought get the rest back. */
+void queue_refund(struct queue *queue, uint32_t staged_count);
 
 /* queue_recover.c: takes up what a predecessor left in the journal. Returns 0, or -EPROTO for what
  * none leaves. */

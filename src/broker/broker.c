@@ -107,6 +107,12 @@ static void on_insert(void *context, const char *path, const char *target,
         vbd_medium_insert(context, path, target, token);
 }
 
+static void on_limit(void *context, const char *path, const char *text,
+                     struct control_call_token *token)
+{
+    vbd_limits_change(context, path, text, token);
+}
+
 static void on_reload(void *context, struct control_call_token *token)
 {
     char why[CONFIG_WHY_MAX] = "";
@@ -173,6 +179,7 @@ static int open_control(struct broker *broker, char *why)
         .resize = on_resize,
         .resume = on_resume,
         .insert = on_insert,
+        .limit = on_limit,
     };
     int error = control_server_start(broker->loop, broker->config.control_socket, &handlers,
                                      &broker->control);

@@ -25,6 +25,15 @@ enum config_claim { CLAIM_SCRIPT, CLAIM_ALL };
 enum fault_policy { FAULT_REPORT, FAULT_PAUSE };
 
 /* What can be set globally and again for one disk. */
+/* What a disk may do per second, over all its rings; 0: no limit, or the standard burst. */
+struct disk_limits {
+    uint32_t iops;
+    uint32_t iops_burst;
+    uint64_t bandwidth; /* bytes */
+    uint64_t bandwidth_burst;
+    uint32_t weight; /* beside the guest's other disks */
+};
+
 struct disk_options {
     enum worker_engine engine;
     bool direct;
@@ -42,6 +51,7 @@ struct disk_options {
     uint64_t work_per_turn;      /* bytes, of one ring; the worker's others have their turn then */
     uint32_t max_event_delay_ms; /* of events that bring nothing; 0: none */
     uint32_t log_lines_per_minute; /* about the disk, of the broker and of the worker */
+    struct disk_limits limits;
 };
 
 struct config {

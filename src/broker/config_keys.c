@@ -52,6 +52,9 @@ _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
 #define INDIRECT_SEGMENTS_MAX 256U
 #define BUFFER_SIZE_MIN       (UINT64_C(1) << 20)
 
+/* What the worker reckons with at most. */
+#define BANDWIDTH_MAX (UINT64_C(64) << 30)
+
 _Static_assert(SEGMENTS_MAX <= INDIRECT_SEGMENTS_MAX &&
                    (uint64_t)INDIRECT_SEGMENTS_MAX * NEGOTIATE_PAGE_BYTES <= BUFFER_SIZE_MIN,
                "any request fits");
@@ -120,6 +123,14 @@ const struct config_key config_keys[] = {
      "how long a guest's events are left alone at most that bring nothing"},
     {"disk", "log-lines-per-minute", CONFIG_U32, OPTIONS(log_lines_per_minute), 1, 60000, NULL, "60", "lines",
      "how much is logged about the disk"},
+    {"disk", "iops-limit", CONFIG_U32, OPTIONS(limits.iops), 0, 10000000, NULL, "0", "requests per second",
+     "how many requests the disk may serve; 0: no limit"},
+    {"disk", "iops-burst", CONFIG_U32, OPTIONS(limits.iops_burst), 0, 1000000000, NULL, "0", "requests",
+     "how many may pass at once after a rest; 0: a tenth of a second's worth"},
+    {"disk", "bandwidth-limit", CONFIG_SIZE, OPTIONS(limits.bandwidth), 0, BANDWIDTH_MAX, NULL, "0", "bytes per second",
+     "how much data the disk may move; 0: no limit"},
+    {"disk", "bandwidth-burst", CONFIG_SIZE, OPTIONS(limits.bandwidth_burst), 0, UINT64_C(1) << 40, NULL, "0", "bytes",
+     "how much may pass at once after a rest; 0: a tenth of a second's worth"},
     {"disk", "target", CONFIG_TARGET, DISK(target), 0, 0, NULL, NULL, NULL,
      "where the bytes are"},
     {"disk", "read-only", CONFIG_BOOL, DISK(read_only), 0, 0, NULL, "no", NULL,

@@ -111,11 +111,19 @@ static void call_handler(const struct control_handlers *handlers,
     case CONTROL_EJECT:
         handlers->insert(handlers->context, request->path, "", token);
         return;
+    case CONTROL_LIMIT:
+        handlers->limit(handlers->context, request->path, request->target, token);
+        return;
     case CONTROL_PING:
     case CONTROL_COMMANDS:
         break;
     }
     control_reply(token, -EINVAL, "no such command");
+}
+
+static bool takes_target(uint16_t command)
+{
+    return command == CONTROL_INSERT || command == CONTROL_LIMIT;
 }
 
 static void dispatch(struct control_client *client, const struct control_request *request)
@@ -130,8 +138,8 @@ static void dispatch(struct control_client *client, const struct control_request
         answer(client, -EINVAL, 0, "no backend path was given");
         return;
     }
-    if ((request->command == CONTROL_INSERT) != (request->target[0] != '\0')) {
-        answer(client, -EINVAL, 0, "a target is for inserting, and only for that");
+    if (takes_target(request->command) != (request->target[0] != '\0')) {
+        answer(client, -EINVAL, 0, "a target is for inserting, limits are for limiting, only");
         return;
     }
     struct control_call_token *token = calloc(1, sizeof(*token));

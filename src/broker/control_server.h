@@ -29,6 +29,8 @@ struct control_handlers {
     /* An empty target: eject. */
     void (*insert)(void *context, const char *path, const char *target,
                    struct control_call_token *token);
+    void (*limit)(void *context, const char *path, const char *text,
+                  struct control_call_token *token);
 };
 
 /*

@@ -154,6 +154,7 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     case WORKER_GRANT_BUDGET:
     case WORKER_FINISH:
     case WORKER_RESUME:
+    case WORKER_LIMITS:
     case WORKER_MESSAGE_TYPES:
         break;
     }

@@ -3,8 +3,8 @@
  * A vbd as the broker sees it. Its life is spread over files by what happens: vbd.c (from discovery
  * to its end), vbd_evaluate.c (the state machine), vbd_open.c (toolstack's nodes, image, slab,
  * store), vbd_caps.c (what it can do), vbd_medium.c (media that change), vbd_size.c (images that
- * grow), vbd_pause.c (storage that fails), vbd_pace.c (frontends that connect without end),
- * vbd_connect.c (negotiation and rings), vbd_close.c
+ * grow), vbd_limits.c (what it may do per second), vbd_pause.c (storage that fails), vbd_pace.c
+ * (frontends that connect without end), vbd_connect.c (negotiation and rings), vbd_close.c
  * (everything back), vbd_publish.c (XenStore), vbd_hook.c (the xl hook's requests), vbd_status.c
  * (connection file), vbd_recover.c (after the death of a worker or a broker).
  */
@@ -144,6 +144,8 @@ struct vbd {
     struct vbd_medium medium;
     struct vbd_size size;
     struct vbd_pause pause;
+    struct disk_limits limits;
+    bool limits_by_hand; /* blkbackctl's: they hold until the disk is gone */
     struct disk_config disk;
     struct image *image;
     struct image_user user;
@@ -273,6 +275,22 @@ void vbd_resize(struct broker *broker, const char *path, struct control_call_tok
 void vbd_look_at_sizes(struct broker *broker);
 
 void vbd_size_forget(struct vbd *vbd);
+
+/* ---- vbd_limits.c: what a disk may do per second ---- */
+
+/* For blkbackctl: sets what `text` says, "KEY=VALUE KEY=VALUE", with the configuration's keys. */
+void vbd_limits_change(struct broker *broker, const char *path, const char *text,
+                       struct control_call_token *token);
+
+/* Takes those of `vbd->disk`, unless others were set by hand. */
+void vbd_limits_configure(struct vbd *vbd);
+
+/* Tells the worker. It must know the vbd. */
+void vbd_limits_send(struct vbd *vbd);
+
+void vbd_limits_save(const struct vbd *vbd, struct connection_file *file);
+/* Those that were set by hand hold on under another broker. */
+void vbd_limits_take_up(struct vbd *vbd, const struct connection_file *file);
 
 /* ---- vbd_pause.c: storage that fails ---- */
 

@@ -141,6 +141,8 @@ static bool enter_init_wait(struct vbd *vbd)
 static bool start_closing(struct vbd *vbd)
 {
     vbd->phase = VBD_CLOSING;
+    if (vbd->store == STORE_OPEN && vbd->rings == RINGS_CONNECTED)
+        vbd_limits_send(vbd); /* what it has asked for does not hold it up */
     return vbd_publish_state(vbd, XENBUS_CLOSING) == 0;
 }
 

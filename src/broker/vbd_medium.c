@@ -166,6 +166,8 @@ static void take_medium(struct vbd *vbd, const struct worker_store_opened *caps)
     medium->image = NULL;
     medium->changing = false;
     vbd->disk = medium->disk;
+    vbd_limits_configure(vbd);
+    vbd_limits_send(vbd);
     memcpy(vbd->toolstack.target, medium->target, sizeof(medium->target));
     vbd_take_caps(vbd, caps);
     vbd_log(vbd, LOG_LEVEL_INFO, "%s is in the drive", medium_name(medium->target));

@@ -239,6 +239,7 @@ static void send_open(struct vbd *vbd)
     close(vbd->slab);
     vbd->slab = -1;
     vbd->store = STORE_OPENING;
+    vbd_limits_send(vbd);
 }
 
 void vbd_worker_ready(struct vbd *vbd)
@@ -370,6 +371,7 @@ void vbd_open_start(struct vbd *vbd)
         return;
     }
     log_limit_pace(&vbd->limit, vbd->disk.options.log_lines_per_minute);
+    vbd_limits_configure(vbd);
     identify_user(vbd);
     acquire_image(vbd);
 }

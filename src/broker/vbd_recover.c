@@ -246,6 +246,7 @@ int vbd_take_over(struct vbd *vbd)
     vbd->lost_at = broker_seconds();
     vbd->may_connect = true;
     vbd->hook.asked = true;
+    vbd_limits_take_up(vbd, &file);
     vbd->expected_device = file.image_device;
     vbd->expected_inode = file.image_inode;
     vbd_open_start(vbd);

@@ -86,6 +86,7 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     file->states_delayed = vbd->states_delayed;
     file->forgotten = vbd->forgotten;
     file->removable = vbd->toolstack.cdrom;
+    vbd_limits_save(vbd, file);
     file->discard = vbd->store == STORE_OPEN && vbd->offer.discard;
     if (vbd->image != NULL)
         image_identity(vbd->image, &file->image_device, &file->image_inode);

@@ -56,6 +56,7 @@ int ctl_status(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_attach(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_detach(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_resize(const struct ctl_settings *settings, int argc, char **argv);
+int ctl_limit(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_resume(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_insert(const struct ctl_settings *settings, int argc, char **argv);
 int ctl_eject(const struct ctl_settings *settings, int argc, char **argv);

@@ -63,6 +63,8 @@ static json_t *statistics_object(const struct ctl_sample *sample)
     set_number(object, "segments_failed", statistics->segments_failed);
     set_number(object, "maps_failed", statistics->maps_failed);
     set_number(object, "requests_unmapped", statistics->requests_unmapped);
+    set_number(object, "limit_waits", statistics->limit_waits);
+    set_number(object, "limit_wait_us", statistics->limit_wait_us);
     return object;
 }
 
@@ -86,6 +88,11 @@ static json_t *connection_object(const struct connection_file *connection)
     set_bool(object, "direct", connection->direct != 0);
     set_bool(object, "discard", connection->discard != 0);
     set_bool(object, "removable", connection->removable != 0);
+    set_number(object, "iops_limit", connection->request_limit);
+    set_number(object, "iops_burst", connection->request_burst);
+    set_number(object, "bandwidth_limit", connection->byte_limit);
+    set_number(object, "bandwidth_burst", connection->byte_burst);
+    set_bool(object, "limits_by_hand", connection->limits_by_hand != 0);
     set_number(object, "worker_pid", connection->worker_pid);
     set_text(object, "sandbox", connection->sandbox);
     set_number(object, "rings", connection->queue_count);

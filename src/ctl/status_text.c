@@ -112,6 +112,30 @@ static void print_bytes(const char *name, double value, const char *unit)
     (void)printf("%-22s %.0f (%s)%s\n", name, value, scaled(value, cell), unit);
 }
 
+static void print_rates(const struct connection_file *connection)
+{
+    const char *const by_hand = connection->limits_by_hand ? ", set by hand" : "";
+    char rate[CELL_MAX];
+    char burst[CELL_MAX];
+    char text[128];
+
+    if (connection->request_limit) {
+        (void)snprintf(burst, sizeof(burst), "%" PRIu64, connection->request_burst);
+        (void)snprintf(text, sizeof(text), "%" PRIu64 " requests/s, bursts of %s%s",
+                       connection->request_limit,
+                       connection->request_burst ? burst : "0.1 s' worth", by_hand);
+        print_line("IOPS limit", text);
+    }
+    if (connection->byte_limit) {
+        (void)snprintf(text, sizeof(text), "%" PRIu64 " (%s) bytes/s, bursts of %s%s",
+                       connection->byte_limit, scaled((double)connection->byte_limit, rate),
+                       connection->byte_burst ? scaled((double)connection->byte_burst, burst)
+                                              : "0.1 s' worth",
+                       by_hand);
+        print_line("bandwidth limit", text);
+    }
+}
+
 static void print_connection(const struct connection_file *connection)
 {
     print_number("domain", connection->domid);
@@ -131,6 +155,7 @@ static void print_connection(const struct connection_file *connection)
     print_text("engine", connection->engine);
     print_line("direct I/O", connection->direct ? "yes" : "no");
     print_line("discard", connection->discard ? "yes" : "no");
+    print_rates(connection);
     print_number("worker pid", connection->worker_pid);
     print_text("sandbox", connection->sandbox);
     print_number("connections", connection->connects);
@@ -199,4 +224,6 @@ void ctl_print_details(const struct ctl_disk *disk)
     print_number("batches submitted", statistics->submissions);
     print_number("flushes parked", statistics->flushes_parked);
     print_limits(statistics);
+    print_number("waits for the limit", statistics->limit_waits);
+    (void)printf("%-22s %.3f s\n", "waited for the limit", (double)statistics->limit_wait_us / 1e6);
 }

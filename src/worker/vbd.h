@@ -33,6 +33,9 @@ void vbd_hold(struct vbd *vbd);
  * for good. Answers. */
 void vbd_resume(struct vbd *vbd, bool accept_loss);
 
+/* WORKER_LIMITS: what it may do per second, from now on. */
+void vbd_set_limits(struct vbd *vbd, const struct worker_limits *wanted);
+
 /* Requests that were started and are not finished, over all queues. */
 unsigned vbd_unfinished(struct vbd *vbd);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A vbd from the inside, for the files that make it up: vbd.c (life, rings), vbd_queue.c (a ring on
- * its thread), vbd_store.c (opening and changing the store) and vbd_pause.c (a store that fails).
- * All of it is the main thread's, but for what vbd_queue.c does on others. */
+ * its thread), vbd_store.c (opening and changing the store), vbd_pause.c (a store that fails) and
+ * vbd_limit.c (what it may do per second). All of it is the main thread's, but for what vbd_queue.c
+ * does on others. */
 #ifndef BLKBACK_WORKER_VBD_INTERNAL_H
 #define BLKBACK_WORKER_VBD_INTERNAL_H
 
@@ -15,12 +16,13 @@ struct vbd_queue {
     struct io_thread *thread; /* whose it is */
     void *pages;              /* NULL: it was let go of */
     unsigned page_count;
-    struct io_post report;     /* to the main thread, from another */
-    _Atomic unsigned reports;  /* what it is about */
-    _Atomic int flush_failure; /* -errno of the flush that is reported as parked */
-    _Atomic int io_failure;    /* the same of other I/O, */
-    _Atomic int io_failed;     /* which was this enum io_operation */
-    struct loop_timer delay;   /* of its thread: the frontend's next event is left alone */
+    struct io_post report;         /* to the main thread, from another */
+    _Atomic unsigned reports;      /* what it is about */
+    _Atomic int flush_failure;     /* -errno of the flush that is reported as parked */
+    _Atomic int io_failure;        /* the same of other I/O, */
+    _Atomic int io_failed;         /* which was this enum io_operation */
+    struct loop_timer delay;       /* of its thread: the frontend's next event is left alone */
+    struct loop_timer limit_timer; /* of its thread: the vbd's limit lets it go on */
 };
 
 /* A store on its way: the first one of the vbd, or one that takes another's place. */
@@ -52,12 +54,14 @@ struct vbd {
     struct overlap_table *overlaps;
     struct vbd_queue queues[STATE_MAX_QUEUES];
     struct vbd_pause pause;
+    struct rate_limit limit;    /* the queues' threads take from it */
     struct log_limit log_limit; /* threads share it */
     char vdev[32];              /* for log lines; never changes */
     bool recovering;            /* not all queues of a predecessor are connected yet: the others
                                    wait */
     bool finishing;             /* to be disconnected when the rings are empty */
     bool disconnecting;         /* DRAINED is owed */
+    bool limits_known;          /* the first ones have come */
     bool closing;               /* STORE_CLOSED is owed */
 };
 
@@ -123,6 +127,11 @@ void vbd_queue_hold(struct vbd_queue *mine);
 void vbd_queue_resume(struct vbd_queue *mine, struct store *store);
 void vbd_queue_finish_all(struct vbd_queue *mine);
 void vbd_queue_retry(struct vbd_queue *mine);
+
+/* Comes back when the thread is between two turns of its loop. */
+void vbd_queue_synchronize(struct vbd_queue *mine);
+void vbd_queue_limit_changed(struct vbd_queue *mine);
+void vbd_queue_let_through(struct vbd_queue *mine);
 
 /* vbd_store.c */
 

@@ -15,6 +15,8 @@
 #define REPORT_QUIET        16U
 #define REPORT_DRAINED      32U
 
+#define NS_PER_MS UINT64_C(1000000)
+
 /* ---- what it tells ---- */
 
 static void hand_on(struct vbd_queue *mine, unsigned reports)
@@ -118,6 +120,23 @@ static void delay_events(void *context, uint32_t milliseconds)
     loop_start_timer(&mine->thread->loop, &mine->delay, milliseconds);
 }
 
+static void wait_until(void *context, uint64_t at)
+{
+    struct vbd_queue *mine = context;
+    const uint64_t now_ms = rate_clock() / NS_PER_MS;
+    const uint64_t at_ms = at / NS_PER_MS + (at % NS_PER_MS != 0);
+
+    loop_start_timer(&mine->thread->loop, &mine->limit_timer, at_ms > now_ms ? at_ms - now_ms : 0);
+}
+
+static void limit_over(struct loop_timer *timer)
+{
+    struct vbd_queue *mine =
+        (struct vbd_queue *)((char *)timer - offsetof(struct vbd_queue, limit_timer));
+
+    queue_limit_over(mine->served.queue);
+}
+
 static const struct queue_events queue_events = {
     .ring_broken = ring_broken,
     .io_failed = io_failed,
@@ -126,6 +145,7 @@ static const struct queue_events queue_events = {
     .drained = drained,
     .quiet = quiet,
     .delay_events = delay_events,
+    .wait_until = wait_until,
 };
 
 /* ---- what it is asked ---- */
@@ -224,6 +244,37 @@ void vbd_queue_retry(struct vbd_queue *mine)
     (void)on_its_thread(mine, retry, NULL);
 }
 
+static void synchronize(struct job *job)
+{
+    (void)job;
+}
+
+void vbd_queue_synchronize(struct vbd_queue *mine)
+{
+    (void)on_its_thread(mine, synchronize, NULL);
+}
+
+static void limit_changed(struct job *job)
+{
+    loop_stop_timer(&job->mine->thread->loop, &job->mine->limit_timer);
+    queue_limit_changed(job->mine->served.queue);
+}
+
+static void let_through(struct job *job)
+{
+    queue_let_through(job->mine->served.queue);
+}
+
+void vbd_queue_let_through(struct vbd_queue *mine)
+{
+    (void)on_its_thread(mine, let_through, NULL);
+}
+
+void vbd_queue_limit_changed(struct vbd_queue *mine)
+{
+    (void)on_its_thread(mine, limit_changed, NULL);
+}
+
 /* ---- connecting ---- */
 
 /* Queues of a vbd go to different threads; among those that have as few of them, to the one that
@@ -251,7 +302,8 @@ int vbd_queue_map(struct vbd *vbd, const struct worker_connect_queue *wanted)
                                .thread = choose_thread(vbd),
                                .page_count = 1U << wanted->ring_order,
                                .report.run = reported,
-                               .delay.fire = delay_over};
+                               .delay.fire = delay_over,
+                               .limit_timer.fire = limit_over};
     return gnttab_map(worker_main_thread(vbd->worker)->gnttab, vbd->worker->domid,
                       wanted->ring_refs, mine->page_count, &mine->pages);
 }
@@ -309,6 +361,7 @@ static void start_on_thread(void *context)
         .store = vbd->store,
         .slab = &vbd->slab,
         .overlaps = vbd->overlaps,
+        .limit = &vbd->limit,
         .events = &queue_events,
         .context = mine,
         .ring_pages = mine->pages,
@@ -349,6 +402,7 @@ static void disconnect(struct job *job)
 {
     io_thread_leave(job->mine->thread, &job->mine->served);
     loop_stop_timer(&job->mine->thread->loop, &job->mine->delay);
+    loop_stop_timer(&job->mine->thread->loop, &job->mine->limit_timer);
     queue_disconnect(job->mine->served.queue);
 }
 

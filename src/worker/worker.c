@@ -219,6 +219,10 @@ static void handle_message(struct worker *worker, const struct worker_message *m
         if (vbd)
             vbd_resume(vbd, message->error == -EUCLEAN);
         return;
+    case WORKER_LIMITS:
+        if (vbd)
+            vbd_set_limits(vbd, &message->u.limits);
+        return;
     case WORKER_GRANT_BUDGET:
         set_budget(worker, message->vbd);
         return;

@@ -41,13 +41,17 @@ static int print_options(char *out, size_t size, const struct disk_options *opti
                     "max-requests %u\nmax-request-segments %u\nmax-indirect-segments %u\n"
                     "max-queues %s\npersistent-grants %d\ndiscard %d\non-no-space %d\non-error %d\n"
                     "reconnects-per-minute %u\nwork-per-turn %llu\nmax-event-delay "
-                    "%u\nlog-lines-per-minute %u\n",
+                    "%u\nlog-lines-per-minute %u\n"
+                    "iops %u %u\nbandwidth %llu %llu\n",
                     (int)options->engine, options->direct, options->sector_size,
                     options->max_ring_page_order, options->max_requests, options->max_segments,
                     options->max_indirect_segments, print_queues(options->max_queues, queues),
                     options->persistent, options->discard, options->on_no_space, options->on_error,
                     options->reconnects_per_minute, (unsigned long long)options->work_per_turn,
-                    options->max_event_delay_ms, options->log_lines_per_minute);
+                    options->max_event_delay_ms, options->log_lines_per_minute,
+                    options->limits.iops, options->limits.iops_burst,
+                    (unsigned long long)options->limits.bandwidth,
+                    (unsigned long long)options->limits.bandwidth_burst);
 }
 
 static void print_config(const struct config *config, char *out, size_t size)
@@ -95,7 +99,8 @@ static struct config parent(const char *folder)
                                         .reconnects_per_minute = 56,
                                         .work_per_turn = 2 << 20,
                                         .max_event_delay_ms = 12,
-                                        .log_lines_per_minute = 34};
+                                        .log_lines_per_minute = 34,
+                                        .limits = {6, 7, 8, 9}};
     return config;
 }
 
@@ -172,7 +177,7 @@ static void good_files_give_their_settings(void **state)
 static void bad_files_give_file_line_and_reason(void **state)
 {
     (void)state;
-    check_folder("fail", -EINVAL, 25);
+    check_folder("fail", -EINVAL, 26);
     check_folder("disk-fail", -EINVAL, 6);
 }
 
@@ -215,7 +220,7 @@ static void example_file_holds_the_defaults(void **state)
         fail_msg("%s", why);
     print_config(&config, from_example, sizeof(from_example));
     assert_string_equal(from_example, defaults);
-    assert_int_equal(set, 29);
+    assert_int_equal(set, 33);
     assert_int_equal(config_load("../../../conf/disks.d/example.conf", why, &config), -EINVAL);
 }
 
