@@ -279,9 +279,9 @@ static bool end(struct io_thread *thread)
     if (!thread->started)
         return true;
     io_thread_post(thread, &thread->stop);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += END_SECONDS;
-    return pthread_timedjoin_np(thread->id, NULL, &until) == 0;
+    return pthread_clockjoin_np(thread->id, NULL, CLOCK_MONOTONIC, &until) == 0;
 }
 
 bool io_thread_destroy(struct io_thread *thread)

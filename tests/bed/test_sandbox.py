@@ -17,9 +17,12 @@ from bedlib.testing import MIB, Cases, Skip
 
 cases = Cases()
 
-ATTEMPTS = ("open", "execute", "fork", "socket", "trace", "kill", "read another's memory", "map code", "make code",
+ATTEMPTS = ("open", "execute", "fork", "socket", "trace", "kill", "read other memory", "map code", "make code",
             "push back input", "duplicate", "prctl", "namespace", "mount", "another ring", "become root", "bpf",
-            "look at a path")
+            "look at a path", "thread", "connect", "join a namespace", "make a file of memory", "add a key", "handle faults",
+            "signal the broker", "change its ring", "ask a device for more",
+            "bind a channel")
+RING_OPERATIONS = ("open", "openat2", "connect", "socket", "unlink", "statx", "send", "splice", "timeout")
 NAMESPACES = ("mnt", "net", "ipc", "uts", "pid")
 
 
@@ -164,6 +167,20 @@ def killed_at(t, what):
     disk.quick_io(front)
 
 
+@cases.add
+def a_worker_that_aborts_ends(t):
+    """Though it is the first process of a namespace, which few signals reach, and may call little."""
+    needs_all(t)
+    intruder, disk, front = start_intruder(t)
+    worker, = disk.daemon.workers()
+    intruder.tell("abort")
+    assert front.read(8, 8) == bytes(disk.contents[4096:8192])
+    assert worker not in disk.daemon.workers()
+    assert not intruder.order.survived
+    assert "system call" not in log_of(disk.daemon), "it was killed for what abort() calls"
+    disk.quick_io(front)
+
+
 @cases.over("without-the-sandbox", "open", "socket", "map code")
 def without_the_sandbox(t, what):
     """The same succeeds, which shows that the attempts are real ones."""
@@ -178,12 +195,12 @@ def without_the_sandbox(t, what):
     assert disk.daemon.workers() == [worker]
 
 
-@cases.add
-def the_ring_opens_nothing(t):
+@cases.over("the-ring-refuses-to", *RING_OPERATIONS)
+def the_ring_refuses(t, operation):
     """What a filter of system calls does not see, io_uring itself refuses."""
     intruder, disk, front = start_intruder(t, engine="uring")
     worker, = disk.daemon.workers()
-    intruder.tell("open by the ring")
+    intruder.tell(f"ring: {operation}")
     assert front.write(8, b"w" * 4096) == ERROR
     assert intruder.order.begun
     assert front.write(8, b"w" * 4096) == OKAY

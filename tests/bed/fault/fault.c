@@ -5,7 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,7 +243,9 @@ ssize_t fault_execute(const struct fault_op *op, const struct fault_verdict *ver
 /* By a system call that a confined worker may make. */
 void fault_nap(const struct timespec *nap)
 {
-    ppoll(NULL, 0, nap, NULL);
+    uint32_t nobody = 0;
+
+    syscall(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, nobody, nap, NULL, 0);
 }
 
 static void sleep_us(uint32_t us)

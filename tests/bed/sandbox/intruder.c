@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -23,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct order {
@@ -70,6 +72,65 @@ static long try_fork(void)
 static long try_socket(void)
 {
     return syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+}
+
+/* A thread of its own would be outside of what was counted. */
+static long try_thread(void)
+{
+    static char stack[16384] __attribute__((aligned(16)));
+
+    return syscall(SYS_clone, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
+                   stack + sizeof(stack), NULL, NULL, 0);
+}
+
+static long try_connect(void)
+{
+    const struct sockaddr_un journal = {.sun_family = AF_UNIX,
+                                        .sun_path = "/run/systemd/journal/socket"};
+
+    return syscall(SYS_connect, 3, &journal, sizeof(journal));
+}
+
+static long try_join_namespace(void)
+{
+    return syscall(SYS_setns, 0, 0);
+}
+
+static long try_memory_file(void)
+{
+    return syscall(SYS_memfd_create, "code", 0);
+}
+
+static long try_keys(void)
+{
+    return syscall(SYS_add_key, "user", "k", "v", 1L, -5L);
+}
+
+static long try_faults(void)
+{
+    return syscall(SYS_userfaultfd, 0);
+}
+
+static long try_signal_the_broker(void)
+{
+    return syscall(SYS_tgkill, (long)getppid(), (long)getppid(), 0);
+}
+
+static long try_unlock_ring(void)
+{
+    return syscall(SYS_io_uring_register, 5, IORING_UNREGISTER_FILES, NULL, 0);
+}
+
+static long try_devices(void)
+{
+    return syscall(SYS_ioctl, 0, BLKRRPART);
+}
+
+static long try_channel(void)
+{
+    const unsigned other_domain[2] = {1, 1};
+
+    return syscall(SYS_ioctl, 2, _IOC(_IOC_NONE, 'E', 1, 8), other_domain); /* BIND_INTERDOMAIN */
 }
 
 static long try_trace(void)
@@ -152,17 +213,34 @@ static long try_path(void)
     return syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", buffer, 0);
 }
 
+/* Not forbidden: how a worker ends that finds itself broken. */
+static long try_abort(void)
+{
+    abort();
+}
+
 static const struct {
     const char *name;
     long (*attempt)(void);
 } attempts[] = {
+    {"abort", try_abort},
     {"open", try_open},
     {"execute", try_execute},
     {"fork", try_fork},
     {"socket", try_socket},
+    {"thread", try_thread},
+    {"bind a channel", try_channel},
+    {"connect", try_connect},
+    {"join a namespace", try_join_namespace},
+    {"make a file of memory", try_memory_file},
+    {"add a key", try_keys},
+    {"handle faults", try_faults},
+    {"signal the broker", try_signal_the_broker},
+    {"change its ring", try_unlock_ring},
+    {"ask a device for more", try_devices},
     {"trace", try_trace},
     {"kill", try_kill},
-    {"read another's memory", try_read_memory},
+    {"read other memory", try_read_memory},
     {"map code", try_map_code},
     {"make code", try_make_code},
     {"push back input", try_terminal},
@@ -183,9 +261,14 @@ static bool ordered(void)
     return order && atomic_compare_exchange_strong(&order->ready, &yes, 0);
 }
 
+static bool is_for_the_ring(void)
+{
+    return strncmp(order->what, "ring: ", 6) == 0;
+}
+
 static void obey(void)
 {
-    if (!order || strcmp(order->what, "open by the ring") == 0 || !ordered())
+    if (!order || is_for_the_ring() || !ordered())
         return;
     for (unsigned i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
         if (strcmp(order->what, attempts[i].name) != 0)
@@ -211,7 +294,40 @@ int epoll_wait(int epoll, struct epoll_event *events, int count, int timeout)
     return result;
 }
 
-/* The last entry becomes an attempt to open a file. */
+/* What is asked of io_uring, beyond reading and writing, in the place of a request. */
+static bool by_the_ring(const char *what, struct io_uring_sqe *sqe)
+{
+    static const char *const paths[] = {"/", "/tmp"};
+    static struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static struct open_how how;
+    static struct statx status;
+    const uint64_t data = sqe->user_data;
+
+    if (strcmp(what, "ring: open") == 0)
+        io_uring_prep_openat(sqe, AT_FDCWD, paths[0], O_RDONLY, 0);
+    else if (strcmp(what, "ring: openat2") == 0)
+        io_uring_prep_openat2(sqe, AT_FDCWD, paths[0], &how);
+    else if (strcmp(what, "ring: connect") == 0)
+        io_uring_prep_connect(sqe, 3, (struct sockaddr *)&address, sizeof(address));
+    else if (strcmp(what, "ring: socket") == 0)
+        io_uring_prep_rw(45 /* IORING_OP_SOCKET */, sqe, AF_INET, NULL, 0, SOCK_STREAM);
+    else if (strcmp(what, "ring: unlink") == 0)
+        io_uring_prep_unlinkat(sqe, AT_FDCWD, paths[1], 0);
+    else if (strcmp(what, "ring: statx") == 0)
+        io_uring_prep_statx(sqe, AT_FDCWD, paths[0], 0, STATX_BASIC_STATS, &status);
+    else if (strcmp(what, "ring: send") == 0)
+        io_uring_prep_send(sqe, 3, "x", 1, 0);
+    else if (strcmp(what, "ring: splice") == 0)
+        io_uring_prep_splice(sqe, 3, -1, 2, -1, 1, 0);
+    else if (strcmp(what, "ring: timeout") == 0)
+        io_uring_prep_timeout(sqe, NULL, 0, 0);
+    else
+        return false;
+    sqe->user_data = data;
+    return true;
+}
+
+/* The last entry becomes what the test says. */
 int io_uring_submit(struct io_uring *ring)
 {
     int (*next)(struct io_uring *);
@@ -219,14 +335,8 @@ int io_uring_submit(struct io_uring *ring)
     struct io_uring_sq *sq = &ring->sq;
 
     memcpy(&next, &symbol, sizeof(next));
-    if (order && strcmp(order->what, "open by the ring") == 0 && sq->sqe_head != sq->sqe_tail &&
-        ordered()) {
-        struct io_uring_sqe *sqe = &sq->sqes[(sq->sqe_tail - 1) & *sq->kring_mask];
-        uint64_t data = sqe->user_data;
-
-        io_uring_prep_openat(sqe, AT_FDCWD, "/", O_RDONLY, 0);
-        sqe->user_data = data;
+    if (order && is_for_the_ring() && sq->sqe_head != sq->sqe_tail && ordered() &&
+        by_the_ring(order->what, &sq->sqes[(sq->sqe_tail - 1) & *sq->kring_mask]))
         order->begun = 1;
-    }
     return next(ring);
 }

@@ -28,7 +28,7 @@ struct call {
 /* The arguments are such that the kernel refuses or does nothing. */
 static const struct call listed[] = {
     {"read", SYS_read, {-1}},
-    {"pwritev2", SYS_pwritev2, {-1}},
+    {"pwritev", SYS_pwritev, {-1}},
     {"fdatasync", SYS_fdatasync, {-1}},
     {"fallocate", SYS_fallocate, {-1}},
     {"ftruncate", SYS_ftruncate, {-1}},
@@ -47,7 +47,6 @@ static const struct call listed[] = {
     {"fcntl F_SETFL", SYS_fcntl, {-1, F_SETFL}},
     {"fcntl F_OFD_SETLK", SYS_fcntl, {-1, F_OFD_SETLK}},
     {"mmap of data", SYS_mmap, {0, 0, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS}},
-    {"mprotect to data", SYS_mprotect, {0, 0, PROT_READ}},
     {"newfstatat of a descriptor", SYS_newfstatat, {-1, 0, 0, AT_EMPTY_PATH}},
 };
 
@@ -64,6 +63,9 @@ static const struct call forbidden[] = {
     {"kill", SYS_kill, {0, 0}},
     {"tgkill of another process", SYS_tgkill, {1, 1, 0}},
     {"process_vm_writev", SYS_process_vm_writev, {-1}},
+    {"preadv2", SYS_preadv2, {-1}},
+    {"mprotect", SYS_mprotect, {0, 0, PROT_READ}},
+    {"mremap", SYS_mremap, {0}},
     {"pidfd_getfd", SYS_pidfd_getfd, {-1}},
     {"io_uring_setup", SYS_io_uring_setup, {0}},
     {"io_uring_register", SYS_io_uring_register, {-1}},
@@ -83,6 +85,7 @@ static const struct call forbidden[] = {
     {"ioctl TIOCSTI", SYS_ioctl, {-1, TIOCSTI}},
     {"ioctl BLKRRPART", SYS_ioctl, {-1, BLKRRPART}},
     {"ioctl FS_IOC_SETFLAGS", SYS_ioctl, {-1, (long)FS_IOC_SETFLAGS}},
+    {"fcntl F_GETFD", SYS_fcntl, {-1, F_GETFD}},
     {"fcntl F_DUPFD", SYS_fcntl, {-1, F_DUPFD}},
     {"fcntl F_SETOWN", SYS_fcntl, {-1, F_SETOWN}},
     {"mmap of code", SYS_mmap, {0, 0, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS}},
@@ -147,12 +150,35 @@ static void abort_still_aborts(void **state)
     assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
+/* A wait with an end is gone on with by a system call of its own. */
+static void a_wait_goes_on_after_a_stop(void **state)
+{
+    int status = 0;
+    const pid_t pid = fork();
+
+    (void)state;
+    if (pid == 0) {
+        if (syscall_filter_install(SANDBOX_LOCAL) < 0)
+            _exit(77);
+        _exit(poll(NULL, 0, 1000) == 0 ? 0 : 1);
+    }
+    usleep(200000);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_listed_works),
         cmocka_unit_test(all_else_is_death),
         cmocka_unit_test(abort_still_aborts),
+        cmocka_unit_test(a_wait_goes_on_after_a_stop),
     };
     const char *preloaded = getenv("LD_PRELOAD");
 
