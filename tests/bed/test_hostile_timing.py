@@ -8,44 +8,18 @@ import struct
 import time
 
 from bedlib.front import ERROR, INDIRECT, OKAY, PAGE, READ, WRITE
+from bedlib.hostile import SLOT, leave, serves_the_next, words_of
 from bedlib.neighbour import meanwhile, resident, untouched
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED
 
 cases = Cases()
-SLOT = 112
 HOW = {
     "direct": ({}, {}),
     "indirect": ({}, {}),
     "persistent": ({"persistent_grants": "yes"}, {"persistent": True}),
     "multi-block": ({}, {"extra": {"max-requests": 64, "max-request-segments": 128, "max-request-size": 128 * PAGE}}),
 }
-
-
-def words_of(front):
-    return ctypes.cast(front.lib.front_queue_memory(front.queue), ctypes.POINTER(ctypes.c_uint32))
-
-
-def leave(disk, front, pages=()):
-    """The guest gives up its ring as it is; nothing of it may be held afterwards."""
-    disk.vbd.set_front_state(CLOSED)
-    disk.vbd.wait_backend(CLOSED)
-    front.free(strict=True)
-    for page in pages:
-        page.end()
-    disk.check_nothing_mapped()
-
-
-def serves_the_next(disk):
-    """The image has what the guest made of it; the next frontend of this guest is served."""
-    with open(disk.path, "rb") as f:
-        disk.contents[:] = f.read()
-    for name in ("feature-persistent", "max-requests", "max-request-segments", "max-request-size"):
-        disk.vbd.xs.rm(f"{disk.vbd.front}/{name}")
-    front = disk.frontend()
-    front.reset()
-    front.connect()
-    disk.serves(front)
 
 
 def requests_of(kind, refs, rng):

@@ -11,6 +11,7 @@ import time
 from bedlib.blkbackd import Refused
 from bedlib.fault import Faults
 from bedlib.front import WRITE
+from bedlib.hostile import cpu_ticks
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, INITIALISED, Vbd, XVDA
 
@@ -24,12 +25,6 @@ def serves(disk, front):
 def serves_domain(worker, domid):
     with open(f"/proc/{worker}/cmdline", encoding="ascii") as f:
         return f"--domid\0{domid}\0" in f.read()
-
-
-def cpu_ticks(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def log_of(daemon):

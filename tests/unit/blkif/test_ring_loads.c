@@ -91,7 +91,7 @@ static struct ring new_ring(void)
     return ring;
 }
 
-static void each_word_of_a_slot_is_loaded_once(void **state)
+static void xsa_166_each_word_of_a_slot_is_loaded_once(void **state)
 {
     struct ring ring = new_ring();
     struct ring_slot slot;
@@ -114,7 +114,7 @@ static void each_word_of_a_slot_is_loaded_once(void **state)
     }
 }
 
-static void the_producer_is_loaded_once(void **state)
+static void xsa_478_the_producer_is_loaded_once(void **state)
 {
     struct ring ring = new_ring();
     uint32_t available = 0;
@@ -153,8 +153,8 @@ static void answers_load_nothing_but_whether_to_notify(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_word_of_a_slot_is_loaded_once),
-        cmocka_unit_test(the_producer_is_loaded_once),
+        cmocka_unit_test(xsa_166_each_word_of_a_slot_is_loaded_once),
+        cmocka_unit_test(xsa_478_the_producer_is_loaded_once),
         cmocka_unit_test(answers_load_nothing_but_whether_to_notify),
     };
     const char *preload = getenv("LD_PRELOAD");
