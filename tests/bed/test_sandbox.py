@@ -175,7 +175,7 @@ def a_worker_that_aborts_ends(t):
     worker, = disk.daemon.workers()
     intruder.tell("abort")
     assert front.read(8, 8) == bytes(disk.contents[4096:8192])
-    assert worker not in disk.daemon.workers()
+    t.bed.wait_for(lambda: intruder.order.begun and worker not in disk.daemon.workers(), "the worker's end")
     assert not intruder.order.survived
     assert "system call" not in log_of(disk.daemon), "it was killed for what abort() calls"
     disk.quick_io(front)
