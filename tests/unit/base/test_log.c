@@ -118,18 +118,18 @@ static void errno_is_left_alone(void **state)
 
 static void burst_then_silence_then_how_many_were_dropped(void **state)
 {
-    struct log_limit limit = {.burst = 3, .interval_ms = 50};
+    struct log_limit limit = {.burst = 3, .interval_ms = 300};
 
     (void)state;
     for (int i = 0; i < 10; i++)
         log_limited(&limit, LOG_LEVEL_INFO, "n%d", i);
     assert_string_equal(written(), "test: info: n0\ntest: info: n1\ntest: info: n2\n");
-    sleep_ms(60);
+    sleep_ms(350);
     log_limited(&limit, LOG_LEVEL_INFO, "again");
     assert_string_equal(written(), "test: info: again (7 similar lines suppressed)\n");
     log_limited(&limit, LOG_LEVEL_INFO, "no token");
     assert_string_equal(written(), "");
-    sleep_ms(200);
+    sleep_ms(950);
     for (int i = 0; i < 10; i++)
         log_limited(&limit, LOG_LEVEL_INFO, "m%d", i);
     assert_string_equal(written(), "test: info: m0 (1 similar lines suppressed)\n"
