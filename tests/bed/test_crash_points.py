@@ -39,16 +39,18 @@ class Killer:
     def in_function(self, pid, name, steps):
         """Kills it so many instructions into a function. False: it did not come there."""
         try:
-            worker = Traced(pid, self.program)
-            if not worker.run_to(self.symbols[name]):
-                worker.let_go()
-                return False
-            done = worker.step(steps)
-            if done < steps:
-                self.lengths[name] = done
-            worker.kill()
+            return self.kill_within(Traced(pid, self.program), name, steps)
         except Gone:
             return False
+
+    def kill_within(self, worker, name, steps):
+        if not worker.run_to(self.symbols[name]):
+            worker.let_go()
+            return False
+        done = worker.step(steps)
+        if done < steps:
+            self.lengths[name] = done
+        worker.kill()
         return True
 
     def next_worker(self, old):
@@ -72,18 +74,11 @@ class Killer:
         try:
             worker = Traced(pid, self.program)
             self.daemon.process.send_signal(signal.SIGCONT)
-            if not worker.run_to(self.symbols[name]):
-                worker.let_go()
-                return False
-            done = worker.step(steps)
-            if done < steps:
-                self.lengths[name] = done
-            worker.kill()
+            return self.kill_within(worker, name, steps)
         except Gone:
             return False
         finally:
             self.daemon.process.send_signal(signal.SIGCONT)
-        return True
 
 
 def is_program(pid, program):

@@ -6,10 +6,7 @@
  */
 #include "ring_input.h"
 
-#include "blkback/log.h"
-
 #include <stddef.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,15 +70,6 @@ static void change_slab(struct input *input)
         input_bytes(input, bytes, count);
         CHECK(pwrite(rig->slab.fd, bytes, count, (off_t)at) == (ssize_t)count);
     }
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    (void)setenv("CMOCKA_TEST_ABORT", "1", 1);
-    log_set_level((enum log_level)0);
-    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -6,10 +6,7 @@
  */
 #include "ring_input.h"
 
-#include "blkback/log.h"
-
 #include <errno.h>
-#include <stdlib.h>
 #include <xen/io/blkif.h>
 
 #define STEPS_MAX 256U
@@ -194,15 +191,6 @@ static void step(struct input *input)
         break;
     }
     settle();
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    (void)setenv("CMOCKA_TEST_ABORT", "1", 1);
-    log_set_level((enum log_level)0);
-    return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

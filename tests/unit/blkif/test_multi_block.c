@@ -1,41 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Requests that go on in the slots behind their first one: data, the ring's end, requests that come
  * in pieces, and counts that can't be. */
-#include "rig.h"
+#include "multi_block.h"
 
 #include <errno.h>
 #include <string.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
-#define PAGE_SECTORS 8U
-#define WRITE_PAGES  0U   /* granted pages that writes take data from */
-#define READ_PAGES   256U /* and that reads bring it to */
-#define NOT_GRANTED  FAKE_PAGES
-
-static const struct rig_options wide = {.max_segments = 255};
-
 static void fill_pages(void)
 {
     for (uint32_t page = 0; page < 256; page++)
         for (uint32_t i = 0; i < GNTTAB_PAGE_SIZE; i++)
             fake_gnttab.pages[WRITE_PAGES + page][i] = (uint8_t)(page * 7 + i / 16 + i);
-}
-
-static struct rig_request transfer(uint8_t operation, uint64_t id, uint8_t segments)
-{
-    return (struct rig_request){
-        .operation = operation,
-        .segments = segments,
-        .id = id,
-        .gref = operation == BLKIF_OP_READ ? READ_PAGES : WRITE_PAGES,
-        .last_sector = 7,
-    };
-}
-
-static void put(struct rig *rig, struct rig_request request)
-{
-    front_put(&rig->front[0], &request);
 }
 
 static void a_request_takes_the_slots_that_its_segments_need(void **state)

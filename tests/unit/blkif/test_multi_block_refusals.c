@@ -1,35 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Requests of several slots that are refused: counts that can't be, operations that may not, errors
  * on the way. All their slots are consumed and answered, or what follows would be lost. */
-#include "rig.h"
+#include "multi_block.h"
 
 #include <errno.h>
 #include <string.h>
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
-
-#define PAGE_SECTORS 8U
-#define WRITE_PAGES  0U   /* granted pages that writes take data from */
-#define READ_PAGES   256U /* and that reads bring it to */
-#define NOT_GRANTED  FAKE_PAGES
-
-static const struct rig_options wide = {.max_segments = 255};
-
-static struct rig_request transfer(uint8_t operation, uint64_t id, uint8_t segments)
-{
-    return (struct rig_request){
-        .operation = operation,
-        .segments = segments,
-        .id = id,
-        .gref = operation == BLKIF_OP_READ ? READ_PAGES : WRITE_PAGES,
-        .last_sector = 7,
-    };
-}
-
-static void put(struct rig *rig, struct rig_request request)
-{
-    front_put(&rig->front[0], &request);
-}
 
 /* Refused with as many slots as it claims, so that what follows is still found. */
 static void too_many_segments_are_refused_with_all_their_slots(void **state)
