@@ -24,9 +24,7 @@ static void change_store(void)
 static void close_store(int event)
 {
     (void)close(event);
-    rig_send_plain(WORKER_CLOSE_STORE, VBD);
-    (void)rig_expect(WORKER_STORE_CLOSED, VBD);
-    assert_null(rig_store);
+    rig_close(VBD);
 }
 
 static void what_is_in_flight_ends_on_the_old_store(void **state)

@@ -36,9 +36,7 @@ static int pause_disk(void)
 
 static void end(int event)
 {
-    rig_send_plain(WORKER_CLOSE_STORE, VBD);
-    (void)rig_expect(WORKER_STORE_CLOSED, VBD);
-    assert_null(rig_store);
+    rig_close(VBD);
     (void)close(event);
 }
 

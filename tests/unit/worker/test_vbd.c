@@ -17,9 +17,7 @@
 
 static void close_store(void)
 {
-    rig_send_plain(WORKER_CLOSE_STORE, VBD);
-    (void)rig_expect(WORKER_STORE_CLOSED, VBD);
-    assert_null(rig_store);
+    rig_close(VBD);
     rig_expect_silence(1);
 }
 

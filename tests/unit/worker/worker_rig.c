@@ -187,6 +187,13 @@ void rig_open(uint32_t vbd)
     assert_string_equal(message.u.store_opened.engine, "fake");
 }
 
+void rig_close(uint32_t vbd)
+{
+    rig_send_plain(WORKER_CLOSE_STORE, vbd);
+    (void)rig_expect(WORKER_STORE_CLOSED, vbd);
+    assert_null(rig_store);
+}
+
 struct worker_message rig_connect_message(uint32_t vbd)
 {
     struct worker_message message = worker_message(WORKER_CONNECT_QUEUE, vbd);

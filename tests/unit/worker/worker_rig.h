@@ -37,6 +37,9 @@ void rig_send_plain(enum worker_message_type type, uint32_t vbd);
 /* Opens a null store as `vbd` and takes its answer. */
 void rig_open(uint32_t vbd);
 
+/* Closes the store of `vbd`, which is the one opened last, and takes the answer. */
+void rig_close(uint32_t vbd);
+
 /* A message that connects queue 0 to a blank ring of one page at gref 0. */
 struct worker_message rig_connect_message(uint32_t vbd);
 /* The same, sent with an event channel whose other end is returned, answer taken. */
