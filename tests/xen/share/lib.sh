@@ -86,7 +86,7 @@ start_blkbackd() {
         NOTIFY_SOCKET=$RUN/notify blkbackd --foreground --config "$CONFIG" >>"$LOG" 2>&1 &
         echo $! >"$RUN/pid"
         status=0
-        wait $! || status=$?
+        wait $! 2>/dev/null || status=$? # the shell would say "Killed" where the case kills it
         echo $status >"$RUN/exit-status"
     ) &
     until_true 15 broker_ready_or_ended || true
@@ -174,9 +174,24 @@ guest_start() {
 
 console() { echo "/share/console/guest-$1.log"; }
 
+# until_said SECONDS NAME COMMAND...: repeats the command until it succeeds, each time that the guest's console has something
+# new: that alone takes no process
+until_said() {
+    local deadline=$((SECONDS + $1 + 1)) log seen
+    log=$(console "$2")
+    seen=/share/console/.seen-$2-$BASHPID # beside the log, for the same clock
+    shift 2
+    while echo >"$seen"; ! "$@"; do
+        until [ "$log" -nt "$seen" ]; do
+            [ $SECONDS -lt $deadline ] || return 1
+            pause
+        done
+    done
+}
+
 # guest_wait NAME [BOOTS]: waits until the guest has booted (that many times)
 guest_wait() {
-    until_true 60 guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
+    until_said 60 "$1" guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
     # asked once per boot: xl takes a third of a second
     xl domid "$1" >"$RUN/domid-$1"
     xenstore-read "/local/domain/$(domid "$1")/console/tty" >"$RUN/tty-$1"
@@ -192,7 +207,7 @@ guest_wait_slow() {
     guest_wait "$1"
 }
 
-guest_booted() { [ "$(grep -ac '^@READY' "$(console "$1")")" -ge "$2" ]; }
+guest_booted() { [ -e "/share/console/guest-$1.log" ] && [ "$(grep -ac '^@READY' "/share/console/guest-$1.log")" -ge "$2" ]; }
 
 domid() { echo "$(<"$RUN/domid-$1")"; }
 
@@ -210,16 +225,18 @@ guest_begin() {
 
 # guest_end NAME [SECONDS]: waits for the guest's last command; prints what it said, returns its status
 guest_end() {
-    local id deadline=$((SECONDS + ${2:-60} + 1)) status=0
+    local id status=255
     read -r id <"$RUN/guest-$1-last"
-    while :; do
-        status=0
-        guest_answer "$id" "/share/console/guest-$1.log" || status=$?
-        [ $status -eq 255 ] || return $status
-        [ $SECONDS -lt $deadline ] ||
-            fail "the command does not end in guest $1 within ${2:-60} s: $(tail -n 8 "$(console "$1")")"
-        pause
-    done
+    until_said "${2:-60}" "$1" guest_answered "$id" "/share/console/guest-$1.log" ||
+        fail "the command does not end in guest $1 within ${2:-60} s: $(tail -n 8 "$(console "$1")")"
+    return $status
+}
+
+# guest_answered ID LOG: prints what the command said and sets `status` to its own; false while it has not ended
+guest_answered() {
+    status=0
+    guest_answer "$@" || status=$?
+    [ $status -ne 255 ]
 }
 
 # guest_answer ID LOG: prints what the command said and returns its status, or 255 while it is not there
@@ -363,7 +380,7 @@ case_end() {
     losetup -D
     dmsetup remove_all --force --noudevsync >/dev/null 2>&1
     lsmod | grep -q '^xen_blkback' && modprobe -r xen-blkback
-    rm -rf "$WORK" "$RAM" "$RUN" /run/blkbackd "${CONFIG%/*}"
+    rm -rf "$WORK" "$RAM" "$RUN" /run/blkbackd "${CONFIG%/*}" /share/console/.seen-*
     exit $status
 }
 
