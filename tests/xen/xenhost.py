@@ -24,7 +24,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 XEN_OPTIONS = ("dom0_mem=2048M,max:2048M dom0_max_vcpus=1 dom0_vcpus_pin console=com1 com1=115200 "
                "loglvl=warning guest_loglvl=warning noreboot")
 LINUX_OPTIONS = "console=hvc0 panic=-1 quiet loglevel=4"
-BOOT_SECONDS = 90
+BOOT_SECONDS = 180
 # A command is ended within dom0 at its time-out; when no answer comes this much later, dom0 itself hangs.
 GRACE_SECONDS = 20
 
@@ -167,6 +167,12 @@ class XenHost:
             if text:
                 parts.append("--- end of %s\n%s" % (os.path.join(self.folder, name), "\n".join(text)))
         return "\n".join(parts)
+
+    def cpu_seconds(self):
+        """What QEMU has used of the processors so far, in seconds."""
+        with open("/proc/%d/stat" % self.qemu.pid) as source:
+            fields = source.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     # --- commands in dom0 --------------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ until_said() {
 
 # guest_wait NAME [BOOTS]: waits until the guest has booted (that many times)
 guest_wait() {
-    until_said 60 "$1" guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
+    until_said 120 "$1" guest_booted "$1" "${2:-1}" || fail "guest $1 does not boot: $(tail -n 8 "$(console "$1")" 2>&1)"
     # asked once per boot: xl takes a third of a second
     xl domid "$1" >"$RUN/domid-$1"
     xenstore-read "/local/domain/$(domid "$1")/console/tty" >"$RUN/tty-$1"
