@@ -283,7 +283,7 @@ guest_verify() {
 # Shuts the guest down and waits until its domain is gone.
 guest_shutdown() {
     printf 'RUN 0 sync; poweroff -f\n' >"$(cat "$RUN/tty-$1")"
-    until_true 30 no_domain "$(domid "$1")" || fail "guest $1 does not shut down"
+    until_true 60 no_domain "$(domid "$1")" || fail "guest $1 does not shut down"
 }
 
 no_domain() { ! xenstore-exists "/local/domain/$1"; }
