@@ -27,6 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.dont_write_bytecode = True
 sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "bed")]
 import xenhost  # noqa: E402 (found by the path above)
+from counters import Counters  # noqa: E402
 from bedlib import bench_xen  # noqa: E402
 
 GUEST = "g"
@@ -38,7 +39,7 @@ BACKENDS = {"null": ("blkbackd", "persistent", "blkback", "qdisk", "qdisk_direct
 # Events for backends, in dom0's /proc/interrupts
 EVENTS = re.compile(r"^ *\d+: +(\d+) .*(?:blkif-backend|evtchn:blkbackd|evtchn:xen-qemu)", re.M)
 SETUP_SECONDS = 400
-IDLE_SECONDS = 3
+COUNTED_SECONDS = 15
 
 
 class Workload:
@@ -50,6 +51,10 @@ class Workload:
 
     def bytes(self):
         return int(self.size[:-1]) << {"k": 10, "M": 20}[self.size[-1]]
+
+    def counted(self):
+        """How many requests are enough to be counted."""
+        return 64 if self.size == "1M" else 1000 if self.depth == 1 or self.size == "64k" else 4000
 
     def job(self):
         random = "" if self.size == "1M" else "rand"
@@ -100,10 +105,12 @@ class Console:
 
 
 class Sample:
-    """What was used and counted up to now: seconds of the emulator's two CPUs, events in dom0, interrupts in the guest."""
+    """What was used and counted up to now: seconds of the emulator's two CPUs, events in dom0, interrupts in the guest, and what
+    dom0's CPU executed."""
 
-    def __init__(self, host):
-        self.cpu, self.when = [0.0, 0.0], time.monotonic()
+    def __init__(self, host, counters):
+        self.counts = counters.read(0)
+        self.cpu = [0.0, 0.0]
         folder = f"/proc/{host.qemu.pid}/task"
         for thread in os.listdir(folder):
             with open(f"{folder}/{thread}/comm", encoding="ascii") as comm:
@@ -115,11 +122,12 @@ class Sample:
 
 
 class Bench:
-    def __init__(self, host, options):
-        self.host, self.options = host, options
+    def __init__(self, host, counters, options):
+        self.host, self.counters, self.options = host, counters, options
         self.backing = None
         self.console = None
         self.idle = [0.0, 0.0]
+        self.idle_counts = {}
         self.runs = 0
 
     def dom0(self, script, timeout=60):
@@ -138,42 +146,66 @@ class Bench:
         self.backing = backing
         self.dom0(self.library() + f"bench_setup {backing} {' '.join(BACKENDS[backing])}\ntrap - EXIT\n", SETUP_SECONDS)
         self.console = Console(os.path.join(self.host.share, "console", f"guest-{GUEST}.log"))
-        begun = Sample(self.host)
-        time.sleep(IDLE_SECONDS)
-        ended = Sample(self.host)
-        self.idle = [(b - a) / (ended.when - begun.when) for a, b in zip(begun.cpu, ended.cpu)]
+        self.baseline()
+
+    def sample(self):
+        return Sample(self.host, self.counters)
+
+    def baseline(self):
+        """What is used and counted between two marks with nothing between them, in a timed and in a counted turn."""
+        self.guest("empty", "for i in 1 2 3 4; do sh /run/mark $i; done")
+        _, _, begun = self.mark(20)
+        _, ended, _ = self.mark(20)
+        self.idle = [b - a for a, b in zip(begun.cpu, ended.cpu)]
+        _, _, begun = self.mark(20, counting=True)
+        _, ended, _ = self.mark(20, counting=False)
+        self.idle_counts = {what: count - begun.counts.get(what, 0) for what, count in ended.counts.items()}
+        self.console.until(r"@END empty 0", 20)
+
+    def guest(self, run, command):
+        """Begins a command in the guest: "@END RUN STATUS" follows."""
+        self.dom0(f"cat >$(</run/case-bench-{self.backing}/tty-{GUEST}) <<'LINE'\nRUN {run} {command}\nLINE\n")
 
     def tear_down(self):
         # The library's own end of a case removes what the last one left.
         self.dom0(self.library() + "exit 0\n", 120)
 
     def script(self, workload):
-        """The guest's command: one fio with a job for each backend and turn, and a mark before each."""
+        """The guest's command: one fio with a job for each backend and turn, and a mark before each.
+
+        The turn after the last one, in which it is counted what is executed, has so many requests rather than a time."""
         o = self.options
-        settings = ["thread", "ioengine=libaio", "direct=1", "time_based", f"runtime={o.seconds}", "norandommap",
-                    "randrepeat=0", "stonewall", *workload.job()]
+        settings = ["thread", "ioengine=libaio", "direct=1", "norandommap", "randrepeat=0", "stonewall", *workload.job()]
         letters = " ".join(LETTERS[name] for name in BACKENDS[self.backing])
-        return (f"(echo [global]; for s in {' '.join(settings)}; do echo $s; done; for t in $(seq {o.turns}); do "
+        return (f"(echo [global]; for s in {' '.join(settings)}; do echo $s; done; for t in $(seq {o.turns + 1}); do "
                 f"for d in {letters}; do echo [$t-$d]; echo filename=/dev/xvd$d; echo \"exec_prerun=sh /run/mark $t-$d\"; "
+                f"if [ $t -le {o.turns} ]; then echo time_based; echo runtime={o.seconds}; else "
+                f"echo number_ios={workload.counted()}; echo runtime={COUNTED_SECONDS}; fi; "
                 "done; done) >/run/job; cd /run; fio --minimal --terse-version=3 --eta=never --output=/run/out /run/job; s=$?; "
                 "sh /run/mark end; cat /run/out; [ $s = 0 ]")
 
-    def mark(self, seconds):
-        """Waits for a mark. Returns its name and two samples: one at the end of what came before, one at the begin of the next."""
+    def mark(self, seconds, counting=None):
+        """Waits for a mark. Returns its name and two samples: one at the end of what came before, one at the begin of the next.
+
+        counting: from here on it is, or is not, counted what is executed. That slows the host down."""
         _, match = self.console.until(r"@MARK (\S+) (\d+)", seconds)
-        ended = Sample(self.host)
+        ended = self.sample()
+        if match[1] in (f"{self.options.turns + 1}-a", "end"):
+            counting = match[1] != "end"
+        if counting is not None:
+            self.counters.switch(counting)
         output = self.dom0(f"cat /proc/interrupts\necho >$(</run/case-bench-{self.backing}/tty-{GUEST})")
-        begun = Sample(self.host)
+        begun = self.sample()
         for sample in (ended, begun):
             sample.events, sample.interrupts = sum(map(int, EVENTS.findall(output))), int(match[2])
         return match[1], ended, begun
 
     def measure(self, workload):
-        """{backend: [figures of each turn]}"""
+        """{backend: [figures of each turn]}, and {backend: counts}"""
         self.runs += 1
         run = f"bench{self.runs}"
-        self.dom0(f"cat >$(</run/case-bench-{self.backing}/tty-{GUEST}) <<'LINE'\nRUN {run} {self.script(workload)}\nLINE\n")
-        limit = self.options.seconds + 60
+        self.guest(run, self.script(workload))
+        limit = max(self.options.seconds, COUNTED_SECONDS) + 60
         name, _, begun = self.mark(limit)
         used = {}
         while name != "end":
@@ -184,22 +216,34 @@ class Bench:
         if match[1] != "0":
             raise xenhost.HostError("fio in the guest: " + "\n".join(lines[-8:]))
         reports = {fields[2]: fields for fields in (line.split(";") for line in lines) if len(fields) > 100}
-        found = {}
+        found, counts = {}, {}
         for backend in BACKENDS[self.backing]:
-            jobs = [f"{turn}-{LETTERS[backend]}" for turn in range(1, self.options.turns + 1)]
-            found[backend] = [figures(workload, reports[job], used[job], self.idle) for job in jobs]
-        return found
+            jobs = [f"{turn}-{LETTERS[backend]}" for turn in range(1, self.options.turns + 2)]
+            *found[backend], _ = [figures(workload, reports[job], used[job], self.idle) for job in jobs]
+            counts[backend] = executed(workload, reports[jobs[-1]], used[jobs[-1]], self.idle_counts)
+        return found, counts
+
+
+def sides_of(report):
+    """fio's figures for reads and for writes, as far as there were any (terse version 3: from field 5, and from field 46)."""
+    return [side for side in (report[5:46], report[46:87]) if int(side[0])]
+
+
+def executed(workload, report, samples, idle):
+    """What dom0's CPU executed per I/O, less what it does when nothing is asked for; what is next to nothing is left out."""
+    begun, ended = samples
+    total = sum(int(side[0]) * 1024 / workload.bytes() for side in sides_of(report))
+    counts = {what: (count - begun.counts.get(what, 0) - idle.get(what, 0)) / total for what, count in ended.counts.items()}
+    return {str(what): round(count, 3) for what, count in counts.items() if count >= 0.001}
 
 
 def figures(workload, report, samples, idle):
-    """One run as a set of figures, from fio's line (terse version 3; reads are in fields 5.., writes in 46..) and the samples at
-    its begin and end. What the CPUs use when nothing is done is not counted."""
+    """One run as a set of figures, from fio's line and the samples at its begin and end. What the CPUs use between two marks for nothing is not counted."""
     begun, ended = samples
-    sides = [side for side in (report[5:46], report[46:87]) if int(side[0])]
+    sides = sides_of(report)
     ios = [int(side[0]) * 1024 / workload.bytes() for side in sides]
     total = sum(ios)
-    seconds = ended.when - begun.when
-    cpu = [max(0.0, b - a - rate * seconds) / total * 1e6 for a, b, rate in zip(begun.cpu, ended.cpu, idle)]
+    cpu = [max(0.0, b - a - base) / total * 1e6 for a, b, base in zip(begun.cpu, ended.cpu, idle)]
     percentiles = [float(re.search(r"99\.000000%=(\d+)", ";".join(side))[1]) for side in sides]
     return {"iops": round(sum(int(side[2]) for side in sides), 1),
             "mean": round(sum(n * float(side[34]) for n, side in zip(ios, sides)) / total, 1), "p99": max(percentiles),
@@ -225,7 +269,8 @@ def parse(arguments):
                         help="folder with the binaries (default: build/release/bin)")
     parser.add_argument("--backing", action="append", choices=BACKENDS, help="only this one; may be given several times")
     parser.add_argument("--only", default="", help="workloads whose name begins with this")
-    parser.add_argument("--turns", type=int, default=4, help="interleaved turns per workload (default 4)")
+    parser.add_argument("--turns", type=int, default=3,
+                        help="interleaved turns per workload (default 3; 10 for results to be held against goals)")
     parser.add_argument("--seconds", type=int, default=1, help="length of a run (default 1)")
     parser.add_argument("--long", action="store_true", help="every workload (hours)")
     parser.add_argument("--minutes", type=float, default=15, help="begin no other workload after this time (default 15)")
@@ -257,12 +302,13 @@ def run(options, kept, deadline):
     if not todo:
         return 0
     image = xenhost.build_image()
-    with xenhost.XenHost(image, options.results, cpus=2, extra=("-name", "bench,debug-threads=on")) as host:
+    counters = Counters(options.results)
+    with xenhost.XenHost(image, options.results, cpus=2, extra=("-name", "bench,debug-threads=on", *counters.args)) as host:
         xenhost.install_product(host, options.bin, os.path.join(ROOT, "conf"))
         xenhost.install_cases(host)
         shutil.copy2(os.path.join(HERE, "share", "bench.sh"), host.share)
         print(f"dom0 is up ({host.start():.0f} s)", file=sys.stderr, flush=True)
-        bench = Bench(host, options)
+        bench = Bench(host, counters, options)
         while todo and time.monotonic() < deadline:
             backing, workload, record = todo[0]
             if backing != bench.backing:
@@ -270,7 +316,7 @@ def run(options, kept, deadline):
                     bench.tear_down()
                 bench.set_up(backing)
             begun = time.monotonic()
-            record["results"] = bench.measure(workload)
+            record["results"], record["counts"] = bench.measure(workload)
             kept[key(record)] = record
             with open(options.raw, "a", encoding="utf-8") as raw:
                 raw.write(json.dumps(record) + "\n")
@@ -289,7 +335,7 @@ def main(arguments=None):
     kept = {key(record): record for record in bench_xen.load(options.raw)}
     try:
         left = run(options, kept, time.monotonic() + options.minutes * 60)
-    except xenhost.HostError as error:
+    except (xenhost.HostError, TimeoutError) as error:
         print(f"bench: the Xen host: {error}\nbench: what was measured until then is kept; run the same again to go on",
               file=sys.stderr)
         return 1

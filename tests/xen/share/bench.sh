@@ -82,29 +82,47 @@ ask("device_add", driver="xen-disk", id="direct-disk", vdev=vdev, drive="direct"
 PYTHON
 }
 
+# bench_attach VDEV SPECIFICATION: adds a disk to the guest; tried again, since libxl's time-outs are short for a busy machine
+bench_attach() {
+    local n
+    for n in 1 2 3; do
+        # shellcheck disable=SC2016 # expanded in the guest
+        if xl block-attach g "$2" &&
+            guest g 'n=0; until [ "$(cat /sys/block/'"$1"'/size)" -gt 0 ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done; [ -b /dev/'"$1 ]"; then
+            return
+        fi
+        say "xl block-attach of $1 fails ($n)"
+        xl block-detach g "$1" || true
+    done
+    fail "xl block-attach $2"
+}
+
 # bench_setup BACKING BACKEND...: starts the guest with their disks and puts /run/mark into it, which is run between any two
 # measurements: it says how many interrupts there were, and waits for a line from dom0
 bench_setup() {
-    local backing=$1 backend target specs=()
+    local backing=$1 backend target
     shift
     modprobe xen-blkback
     ENGINE=${BENCH_ENGINE:-}
     start_blkbackd
-    for backend in "$@"; do
-        [ "$backend" != qdisk_direct ] || continue
-        target=$(bench_target "$backing" "$backend")
-        specs+=("$(bench_disk "$backend" "$target")")
-    done
-    sync
     GUEST_MEMORY=512
     GUEST_ARGS="blkfront.max_ring_page_order=${BENCH_RING_ORDER:-0}"
-    guest_config g "${specs[@]}"
+    # xl starts QEMU with the guest or not at all
+    target=$(bench_target "$backing" qdisk)
+    guest_config g "$(bench_disk qdisk "$target")"
     rm -f "$(console g)"
     xl create "$WORK/g.cfg" || fail "xl create"
     guest_wait_slow g
-    if [[ " $* " = *" qdisk_direct "* ]]; then
-        bench_qdisk_direct "$(bench_target "$backing" qdisk_direct)"
-    fi
+    for backend in "$@"; do
+        [ "$backend" != qdisk ] || continue
+        target=$(bench_target "$backing" "$backend")
+        if [ "$backend" = qdisk_direct ]; then
+            bench_qdisk_direct "$target"
+        else
+            bench_attach "xvd${bench_letter[$backend]}" "$(bench_disk "$backend" "$target")"
+        fi
+    done
+    sync
     # shellcheck disable=SC2016 # for the guest
     guest_check g 'echo '\''echo "@MARK $1 $(awk "/blkif/ { s += \$2 } END { print s }" /proc/interrupts)" >/dev/hvc0; read x </dev/hvc0; sleep 0.2'\'' >/run/mark' >/dev/null
     for backend in "$@"; do
