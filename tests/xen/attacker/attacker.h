@@ -38,6 +38,16 @@ struct attacker {
     struct front_queue *queue;
     volatile uint32_t *words; /* of its ring */
     uint64_t sectors, next_id, random;
+    bool read_only;
+    bool untidy;          /* there are nodes that an attack has left */
+    uint8_t *page, *list; /* of its own, granted: data, and segments of indirect requests */
+    uint32_t page_ref, list_ref;
+    struct expected {
+        uint64_t id;
+        uint8_t op;
+        int16_t status, or_status;
+    } expected[RING_SLOTS]; /* what was put and is not answered */
+    uint32_t unanswered;
     uint64_t deadline_ms; /* until then an attack goes on */
     uint64_t count;       /* what an attack counts, for its report */
     char reason[300];     /* why an attack did not end as it must */
@@ -59,6 +69,8 @@ int set_state(struct attacker *a, int state);
 int backend_state(struct attacker *a);
 /* Waits for either of two states. */
 int wait_backend(struct attacker *a, int state, int or_state);
+/* From Closed, or at first: to where the backend waits for a frontend. */
+int await_frontend(struct attacker *a);
 /* Makes a ring when there is none, and writes all nodes, some of them otherwise, in one
  * transaction with the state Initialised. */
 int offer_ring(struct attacker *a, const struct node *changed, uint32_t count);
@@ -73,13 +85,15 @@ int reject(struct attacker *a, const char *format, ...) __attribute__((format(pr
 bool time_over(const struct attacker *a);
 uint32_t random_below(struct attacker *a, uint32_t limit);
 uint32_t random_word(struct attacker *a);
-/* A page for the backend; NULL after reject(). */
-uint8_t *new_page(struct attacker *a, uint32_t *ref);
-/* Puts without publishing, with an id of its own, which it returns. */
-uint64_t put(struct attacker *a, struct front_request *request);
-/* The next answer; -ETIME: none came. */
-int take(struct attacker *a, struct front_response *response);
-/* One request from publishing to its only answer, which has its id, operation and that status. */
+/* A request without effect: one page at sector 0. */
+struct front_request plain_request(struct attacker *a, uint8_t op, struct front_segment *segment);
+/* Puts without publishing: it is to be answered with that operation and one of two statuses. */
+int put_either(struct attacker *a, struct front_request *request, uint8_t op, int16_t status,
+               int16_t or_status);
+int put(struct attacker *a, struct front_request *request, uint8_t op, int16_t status);
+/* Publishes what was put and takes exactly the answers that were expected. */
+int settle(struct attacker *a);
+/* put() and settle() */
 int expect_answer(struct attacker *a, struct front_request *request, uint8_t op, int16_t status);
 int expect_silence(struct attacker *a);
 /* Writes and reads as a healthy guest does, and compares. */
@@ -89,8 +103,9 @@ enum outcome {
     STOPS,     /* the ring is refused; the disk can be connected anew */
     SERVES,    /* the same ring is served as before */
     SCRIBBLES, /* the ring is no longer of use, but the backend goes on */
+    ENDS,      /* the backend closes; nothing is refused */
     ON_NODES,  /* the attack connects and leaves by itself */
-    ENDLESS,   /* until the domain is destroyed */
+    GONE,      /* nothing is left of the disk */
 };
 
 struct attack {
@@ -100,6 +115,6 @@ struct attack {
     const char *about;
 };
 
-extern const struct attack ring_attacks[], grant_attacks[], node_attacks[];
+extern const struct attack ring_attacks[], timing_attacks[], grant_attacks[], node_attacks[];
 
 #endif

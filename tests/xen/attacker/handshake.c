@@ -36,6 +36,8 @@ static uint64_t number_below(struct attacker *a, const char *where, const char *
 
 int handshake_open(struct attacker *a, uint32_t devid)
 {
+    char mode[16];
+
     a->xs = xs_open(0);
     if (!a->xs)
         return reject(a, "XenStore: %s", strerror(errno));
@@ -44,6 +46,8 @@ int handshake_open(struct attacker *a, uint32_t devid)
     a->domid = (uint32_t)number_below(a, "domid", "");
     a->backend_domid = (uint32_t)number_below(a, a->device, "backend-id");
     read_below(a, a->device, "backend", a->backend, sizeof(a->backend));
+    read_below(a, a->backend, "mode", mode, sizeof(mode));
+    a->read_only = mode[0] != 'w';
     return a->backend[0] ? 0 : reject(a, "there is no disk %s", a->device);
 }
 
@@ -81,7 +85,7 @@ int wait_backend(struct attacker *a, int state, int or_state)
             return 0;
         if (now_ms() > end)
             return reject(a, "the backend stays in state %d, not %d", is, state);
-        pause_ms(20);
+        pause_ms(50);
     }
 }
 
@@ -127,21 +131,24 @@ int offer_ring(struct attacker *a, const struct node *changed, uint32_t count)
         xs_transaction_t t = xs_transaction_start(a->xs);
         bool fine = t != XBT_NULL;
 
-        for (uint32_t i = 0; fine && i < sizeof(leftovers) / sizeof(leftovers[0]); i++) {
+        for (uint32_t i = 0; fine && a->untidy && i < sizeof(leftovers) / sizeof(leftovers[0]);
+             i++) {
             none.name = leftovers[i];
             write_all(a, t, &none, 1);
         }
         fine = fine && write_all(a, t, usual, sizeof(usual) / sizeof(usual[0])) &&
                write_all(a, t, changed, count);
-        if (xs_transaction_end(a->xs, t, !fine) && fine)
+        if (xs_transaction_end(a->xs, t, !fine) && fine) {
+            a->untidy = count > 0;
             return 0;
+        }
         if (!fine || errno != EAGAIN)
             return reject(a, "the nodes can't be written: %s", strerror(errno));
     }
 }
 
 /* Back to where a backend waits for a frontend. */
-static int begin(struct attacker *a)
+int await_frontend(struct attacker *a)
 {
     int err = 0;
 
@@ -153,7 +160,7 @@ static int begin(struct attacker *a)
 
 int connect_disk(struct attacker *a)
 {
-    int err = begin(a);
+    int err = await_frontend(a);
 
     if (!err)
         err = offer_ring(a, NULL, 0);
@@ -185,5 +192,6 @@ int leave_disk(struct attacker *a)
     front_queue_free(a->queue);
     a->queue = NULL;
     a->words = NULL;
-    return err ? err : begin(a);
+    a->unanswered = 0;
+    return err ? err : await_frontend(a);
 }

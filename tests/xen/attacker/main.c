@@ -16,7 +16,8 @@
 
 #define XVDA 51712u
 
-static const struct attack *const all[] = {ring_attacks, grant_attacks, node_attacks};
+static const struct attack *const all[] = {ring_attacks, timing_attacks, grant_attacks,
+                                           node_attacks};
 
 static const struct attack *find_attack(const char *name)
 {
@@ -43,7 +44,7 @@ static int aftermath(struct attacker *a, enum outcome outcome)
         err = expect_refusal(a);
         if (!err)
             err = expect_silence(a);
-    } else if (backend_state(a) != CONNECTED) {
+    } else if (outcome != ENDS && backend_state(a) != CONNECTED) {
         err = reject(a, "the backend went to state %d", backend_state(a));
     }
     if (!err && outcome == SERVES)
@@ -62,19 +63,9 @@ static int one_round(struct attacker *a, const struct attack *attack)
         err = healthy_io(a);
     if (!err)
         err = attack->run(a);
-    if (!err)
+    if (!err && attack->outcome != GONE)
         err = aftermath(a, attack->outcome);
-    return err ? err : leave_disk(a);
-}
-
-/* The disk serves the attacker's next, better frontend. */
-static int serves_again(struct attacker *a)
-{
-    int err = connect_disk(a);
-
-    if (!err)
-        err = healthy_io(a);
-    return err ? err : leave_disk(a);
+    return err || attack->outcome == GONE ? err : leave_disk(a);
 }
 
 static int play(struct attacker *a, const char *name, uint32_t seconds)
@@ -86,12 +77,10 @@ static int play(struct attacker *a, const char *name, uint32_t seconds)
 
     a->deadline_ms = begun + (uint64_t)seconds * 1000u;
     a->count = 0;
-    while (!err && (!rounds || !time_over(a))) {
+    while (!err && (!rounds || (!time_over(a) && attack->outcome != GONE))) {
         err = one_round(a, attack);
         rounds++;
     }
-    if (!err)
-        err = serves_again(a);
     if (err)
         printf("FAILED %s: %s\n", name, a->reason);
     else
@@ -100,9 +89,20 @@ static int play(struct attacker *a, const char *name, uint32_t seconds)
     return err;
 }
 
+static int grant_page(struct attacker *a, uint32_t *ref, uint8_t **page)
+{
+    int64_t got = bed_grant(a->domid, a->backend_domid, 1, false);
+
+    if (got < 0)
+        return reject(a, "nothing can be granted: %s", strerror((int)-got));
+    *ref = (uint32_t)got;
+    *page = bed_page(a->domid, *ref);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct attacker a = {.next_id = 1, .random = 88172645463325252u};
+    struct attacker a = {.next_id = 1, .untidy = true, .random = 88172645463325252u};
     uint32_t seconds = 0, device = XVDA;
     int option, failed = 0;
 
@@ -120,7 +120,8 @@ int main(int argc, char **argv)
         else
             list_attacks();
     }
-    if (handshake_open(&a, device)) {
+    if (handshake_open(&a, device) || grant_page(&a, &a.page_ref, &a.page) ||
+        grant_page(&a, &a.list_ref, &a.list)) {
         printf("FAILED: %s\n", a.reason);
         return 1;
     }
