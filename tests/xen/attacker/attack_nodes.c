@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STORM       300u
+#define STORM       150u
 #define FLIPS       20u
 #define FLOOD_NODES 200u
 #define SETTLE_MS   300u
