@@ -116,7 +116,9 @@ static bool turn(void *context)
         work(thread);
         if (thread->turn.ready)
             return true;
-        if (thread->window.open && poll_for_work(thread))
+        /* What was completed while it was handed over, as reads from the page cache are. */
+        reap_uring(thread);
+        if (thread->turn.ready || (thread->window.open && poll_for_work(thread)))
             continue;
         turn_arm(&thread->turn);
         thread->asleep_since = thread->window.max_ns && !thread->turn.ready ? now_ns() : 0;
