@@ -30,8 +30,8 @@ class Control(ctypes.Structure):
 
 
 class Host:
-    def __init__(self, bed):
-        self.path, self.library = f"{bed.dir}/host", f"{bed.lib_dir}/libbedhost.so"
+    def __init__(self, bed, what):
+        self.path, self.library = f"{bed.dir}/host", f"{bed.lib_dir}/libbed{what}.so"
         with open(self.path, "wb") as f:
             f.truncate(mmap.PAGESIZE)
         with open(self.path, "r+b") as f:
@@ -52,9 +52,19 @@ class Host:
             self.control.armed = 0
 
 
-def with_host(t, **settings):
-    host = Host(t.bed)
+def with_host(t, what, **settings):
+    """A daemon whose memory or clock can fail."""
+    host = Host(t.bed, what)
     return host, t.blkbackd(env=host.environment(), **settings)
+
+
+def worker_of(disk):
+    """The one that serves the disk's domain."""
+    for worker in disk.daemon.workers():
+        with open(f"/proc/{worker}/cmdline", encoding="ascii") as f:
+            if f"--domid\0{disk.vbd.domain.domid}\0" in f.read():
+                return worker
+    raise AssertionError("no worker serves the domain")
 
 
 def handshake(disk, front):
@@ -78,7 +88,7 @@ def memory_runs_out_while_connecting(t):
     """At each of the worker's allocations in turn: refused with that reason, or connected; its other disk is served all the
     time."""
     needs_all(t)
-    host, daemon = with_host(t)
+    host, daemon = with_host(t, "memory")
     beside = t.disk(daemon)
     other = beside.connect()
     disk = t.disk(daemon, domain=beside.vbd.domain, devid=XVDA + 16)
@@ -109,7 +119,7 @@ def memory_runs_out_while_connecting(t):
 def memory_while_attaching(t, program):
     """At one allocation or another, of a new guest's disk: refused, or attached; other guests are served."""
     needs_all(t)
-    host, daemon = with_host(t, attach_timeout=2)
+    host, daemon = with_host(t, "memory", attach_timeout=2)
     beside = t.disk(daemon)
     other = beside.connect()
     broker, hit = daemon.process.pid, 0
@@ -222,7 +232,7 @@ def nobody_takes_the_log(t, where):
 @cases.add
 def the_wall_clock_jumps(t):
     """To and fro by years at each look, in all processes: nothing waits, ends or hurries because of it."""
-    host, daemon = with_host(t, worker={"queue_threads": 2}, max_queues=2)
+    host, daemon = with_host(t, "clock", worker={"queue_threads": 2}, max_queues=2)
     host.control.jumping = 1
     disk = t.disk(daemon, nodes={"multi-queue-max-queues": 2})
     front = disk.connect(queues=2)
@@ -231,8 +241,7 @@ def the_wall_clock_jumps(t):
             for number in range(2):
                 front.on(number).exercise(disk.contents, requests=100, depth=16, seed=turn + 1)
     for turn in range(3):
-        worker, _ = daemon.workers()[0], time.sleep(0.1)
-        os.kill(worker, signal.SIGKILL)
+        os.kill(worker_of(disk), signal.SIGKILL)
         start = time.monotonic()
         assert front.read(0, 8) == disk.contents[:PAGE]
         assert time.monotonic() - start < 5, "a successor was slow to come"

@@ -129,6 +129,22 @@ def exactly_the_descriptors_it_needs(t, queues):
 
 
 @cases.add
+def what_a_worker_has_without_the_sandbox(t):
+    """The left column of the table in docs/threat-model.md: what the sandbox takes away."""
+    needs_all(t)
+    disk = t.disk("blkbackd", worker={"sandbox": "off"})
+    disk.connect()
+    worker, = disk.daemon.workers()
+    for thread in threads(worker):
+        assert thread["Seccomp"] == "0" and thread["NoNewPrivs"] == "1", thread
+        assert int(thread["CapEff"], 16) == 0 and int(thread["CapBnd"], 16).bit_count() in (8, 9), thread
+    for name in NAMESPACES:
+        assert os.readlink(f"/proc/{worker}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}"), name
+    assert "etc" in os.listdir(f"/proc/{worker}/root/")
+    assert len(os.listdir(f"/proc/{worker}/fd")) == 12
+
+
+@cases.add
 def what_a_broker_inherits_does_not_reach_a_worker(t):
     needs_all(t)
     fd = os.open("/etc/hostname", os.O_RDONLY)
