@@ -16,7 +16,8 @@
 
 #define IDLE_MS 5000U
 
-/* While work is found by looking, the loop looks at everything else after so many passes. */
+/* While work is found by looking, a queue that is alone on its thread has so many passes before the
+ * loop looks at everything else. */
 #define PASSES_PER_WAIT 8U
 
 /* How soon the kernel is offered again what it had no resources for. */
@@ -109,9 +110,11 @@ static bool turn(void *context)
 {
     struct io_thread *thread = context;
 
+    const unsigned most = thread->turn.queues > 1 ? 1 : PASSES_PER_WAIT;
+
     reap_uring(thread);
     note_sleep(thread);
-    for (unsigned passes = 0; passes < PASSES_PER_WAIT; passes++) {
+    for (unsigned passes = 0; passes < most; passes++) {
         thread->turn.polling = thread->window.open;
         work(thread);
         if (thread->turn.ready)
