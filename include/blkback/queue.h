@@ -38,6 +38,7 @@ struct turn {
     struct queue *claimant; /* waits for more buffers than its share: the others take none until it
                                had a pass and got them, or does not want them any more */
     unsigned queues;        /* connected ones, which share the buffers */
+    unsigned weights;       /* of these, added up */
     bool freed; /* a buffer was given back, a write ended, or there is room in an engine: the
                    stalled      may try again */
     struct buffer_pool *buffers;
@@ -81,6 +82,10 @@ struct queue_events {
     void (*wait_until)(void *context, uint64_t at);
 };
 
+/* A queue's weight, unless another is said, and the greatest. */
+#define QUEUE_WEIGHT_STANDARD 100U
+#define QUEUE_WEIGHT_MAX      1000U
+
 struct queue_params {
     struct turn *turn;
     struct store *store;
@@ -100,6 +105,7 @@ struct queue_params {
     bool persistent;       /* the frontend keeps its grants: they may stay mapped */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
     uint32_t max_event_delay_ms;    /* after events that bring nothing; 0: none */
+    uint32_t weight;                /* beside the thread's other queues; 0: QUEUE_WEIGHT_STANDARD */
     uint32_t work_per_turn; /* bytes, of one pass while the thread has other queues; 0: any */
     bool recover; /* go on with what a predecessor left in the slab, if it had this queue; begins
                      held: no queue of a vbd may start anything before all of them are connected */
@@ -148,6 +154,10 @@ bool turn_poll(struct turn *turn);
 
 /* Ends polling: asks for the events, after which the thread may sleep unless a queue is ready. */
 void turn_arm(struct turn *turn);
+/* What the thread's buffers and its time are shared by among queues that want more than there is.
+ */
+void queue_set_weight(struct queue *queue, uint32_t weight);
+
 /* The time that `wait_until` named has come. */
 void queue_limit_over(struct queue *queue);
 

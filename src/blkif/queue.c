@@ -15,6 +15,9 @@
 /* What taking, starting or answering a request costs besides its data, as so many bytes of that. */
 #define REQUEST_COST 1024
 
+/* The work of a pass, in bytes, for a queue of middling weight where they differ. */
+#define WEIGHED_WORK (UINT64_C(128) << 10)
+
 int overlap_table_create(bool threads, struct overlap_table **out)
 {
     struct overlap_table *table = calloc(1, sizeof(*table));
@@ -197,6 +200,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->evtchn = params->evtchn;
     queue->held = params->recover;
     queue->turn->queues++;
+    queue_set_weight(queue, params->weight);
     turn_mark_ready(queue);
     *out = queue;
     return 0;
@@ -307,7 +311,16 @@ bool queue_has_time(const struct queue *queue)
 /* Alone on its thread a queue holds nobody up. */
 static int64_t work_of_pass(const struct queue *queue)
 {
-    return queue->work_per_turn && queue->turn->queues > 1 ? queue->work_per_turn : INT64_MAX;
+    const struct turn *turn = queue->turn;
+
+    if (queue->work_per_turn == 0 || turn->queues <= 1)
+        return INT64_MAX;
+    if (turn->weights == turn->queues * QUEUE_WEIGHT_STANDARD)
+        return queue->work_per_turn;
+    /* Less than a frontend asks for at once, or the weights would not be felt. */
+    const uint64_t work = queue->work_per_turn < WEIGHED_WORK ? queue->work_per_turn : WEIGHED_WORK;
+
+    return (int64_t)(work * queue->weight * turn->queues / turn->weights) + 1;
 }
 
 /* As often as what one round has started may be over by the next. Returns whether the pass ended
@@ -364,6 +377,7 @@ void queue_disconnect(struct queue *queue)
         return;
     queue->disconnected = true;
     queue->turn->queues--;
+    queue->turn->weights -= queue->weight;
     overlap_forget(queue->overlaps, &queue->overlap_waiter);
     turn_forget(queue);
     (void)release_all(queue, &queue->waiting);
@@ -387,6 +401,18 @@ bool queue_idle(const struct queue *queue)
      * again. */
     return queue->started == 0 && !queue->waiting.first && queue->answer_count == 0 &&
            ring_available(&queue->ring, &available) == 0 && available == queue->incomplete;
+}
+
+void queue_set_weight(struct queue *queue, uint32_t weight)
+{
+    if (weight == 0)
+        weight = QUEUE_WEIGHT_STANDARD;
+    if (weight > QUEUE_WEIGHT_MAX)
+        weight = QUEUE_WEIGHT_MAX;
+    if (queue->disconnected)
+        return;
+    queue->turn->weights += weight - queue->weight;
+    queue->weight = weight;
 }
 
 void queue_finish_all(struct queue *queue)

@@ -72,6 +72,7 @@ struct queue {
     struct event_storm storm;
 
     uint32_t work_per_turn;
+    uint32_t weight;
     int64_t work_left; /* of this pass, bytes; the last piece of work may exceed it */
 
     bool is_ready;

@@ -32,9 +32,19 @@ void turn_mark_unarmed(struct queue *queue)
     queue->turn->unarmed = queue;
 }
 
-static uint32_t share_of(const struct turn *turn)
+static uint32_t share_of(const struct queue *queue)
 {
-    return buffer_pool_count(turn->buffers) / turn->queues;
+    const struct turn *turn = queue->turn;
+
+    return (uint32_t)((uint64_t)buffer_pool_count(turn->buffers) * queue->weight / turn->weights);
+}
+
+/* What one of the others is to find, on the average. */
+static uint32_t share_of_others(const struct queue *queue, uint32_t share)
+{
+    const struct turn *turn = queue->turn;
+
+    return turn->queues > 1 ? (buffer_pool_count(turn->buffers) - share) / (turn->queues - 1) : 0;
 }
 
 /* Whether a queue may have `count` buffers: while others' shares are left alone, or out of its own.
@@ -42,13 +52,14 @@ static uint32_t share_of(const struct turn *turn)
 static bool entitled(const struct queue *queue, uint32_t count)
 {
     const struct turn *turn = queue->turn;
-    const uint32_t share = share_of(turn);
+    const uint32_t share = share_of(queue);
     const uint32_t free = buffer_pool_free(turn->buffers);
 
     if (count > free || (turn->claimant && turn->claimant != queue))
         return false;
     /* A request larger than the share may still start while the queue holds nothing else. */
-    return queue->buffers == 0 || queue->buffers + count <= share || free - count >= share;
+    return queue->buffers == 0 || queue->buffers + count <= share ||
+           free - count >= share_of_others(queue, share);
 }
 
 bool turn_get_buffers(struct queue *queue, struct request *request)
@@ -59,7 +70,7 @@ bool turn_get_buffers(struct queue *queue, struct request *request)
     if (!entitled(queue, count)) {
         /* So many would never be free at once while others use their shares. Only for one that has
          * none yet: what the others wait for then is not its own I/O. */
-        if (count > share_of(turn) && queue->buffers == 0 && !turn->claimant)
+        if (count > share_of(queue) && queue->buffers == 0 && !turn->claimant)
             turn->claimant = queue;
         queue->statistics->buffer_waits += !queue->is_stalled;
         turn_mark_stalled(queue);

@@ -131,6 +131,8 @@ const struct config_key config_keys[] = {
      "how much data the disk may move; 0: no limit"},
     {"disk", "bandwidth-burst", CONFIG_SIZE, OPTIONS(limits.bandwidth_burst), 0, UINT64_C(1) << 40, NULL, "0", "bytes",
      "how much may pass at once after a rest; 0: a tenth of a second's worth"},
+    {"disk", "weight", CONFIG_U32, OPTIONS(limits.weight), 1, 1000, NULL, "100", NULL,
+     "its share beside the guest's other disks"},
     {"disk", "target", CONFIG_TARGET, DISK(target), 0, 0, NULL, NULL, NULL,
      "where the bytes are"},
     {"disk", "read-only", CONFIG_BOOL, DISK(read_only), 0, 0, NULL, "no", NULL,

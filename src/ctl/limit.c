@@ -10,11 +10,10 @@
 #define TIMEOUT_MS 10000U
 
 /* The options' names are those of the configuration's keys, but for "-limit". */
-static const struct option options[] = {{"iops", required_argument, NULL, 'i'},
-                                        {"iops-burst", required_argument, NULL, 'I'},
-                                        {"bandwidth", required_argument, NULL, 'b'},
-                                        {"bandwidth-burst", required_argument, NULL, 'B'},
-                                        {NULL, 0, NULL, 0}};
+static const struct option options[] = {
+    {"iops", required_argument, NULL, 'i'},      {"iops-burst", required_argument, NULL, 'I'},
+    {"bandwidth", required_argument, NULL, 'b'}, {"bandwidth-burst", required_argument, NULL, 'B'},
+    {"weight", required_argument, NULL, 'w'},    {NULL, 0, NULL, 0}};
 
 static const char *key_of(int option)
 {
@@ -27,6 +26,8 @@ static const char *key_of(int option)
         return "bandwidth-limit";
     case 'B':
         return "bandwidth-burst";
+    case 'w':
+        return "weight";
     default:
         return NULL;
     }
@@ -64,7 +65,7 @@ int ctl_limit(const struct ctl_settings *settings, int argc, char **argv)
         rc = ctl_disk_path(settings, argc - optind, argv + optind, path);
     if (rc == CTL_USAGE)
         ctl_complain("usage: blkbackctl limit [--iops N] [--iops-burst N] [--bandwidth BYTES] "
-                     "[--bandwidth-burst BYTES] DOMID VDEV");
+                     "[--bandwidth-burst BYTES] [--weight N] DOMID VDEV");
     if (rc == CTL_OK)
         rc = (int)ctl_call_with(settings, CONTROL_LIMIT, path, text, TIMEOUT_MS, &reply);
     if (rc != CTL_OK || reply.error == 0)

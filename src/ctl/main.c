@@ -18,7 +18,8 @@ static const struct subcommand {
     {"resize", "DOMID VDEV", "look whether the image has grown", ctl_resize},
     {"resume", "[--accept-data-loss] DOMID VDEV", "try again what the storage failed", ctl_resume},
     {"limit",
-     "[--iops N] [--iops-burst N] [--bandwidth BYTES] [--bandwidth-burst BYTES] DOMID VDEV",
+     "[--iops N] [--iops-burst N] [--bandwidth BYTES] [--bandwidth-burst BYTES] [--weight N] "
+     "DOMID VDEV",
      "what the disk may do per second", ctl_limit},
     {"insert", "DOMID VDEV TARGET", "put a medium into a CD-ROM drive", ctl_insert},
     {"eject", "DOMID VDEV", "take it out", ctl_eject},

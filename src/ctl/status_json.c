@@ -92,6 +92,7 @@ static json_t *connection_object(const struct connection_file *connection)
     set_number(object, "iops_burst", connection->request_burst);
     set_number(object, "bandwidth_limit", connection->byte_limit);
     set_number(object, "bandwidth_burst", connection->byte_burst);
+    set_number(object, "weight", connection->weight ? connection->weight : 100);
     set_bool(object, "limits_by_hand", connection->limits_by_hand != 0);
     set_number(object, "worker_pid", connection->worker_pid);
     set_text(object, "sandbox", connection->sandbox);

@@ -119,6 +119,7 @@ static void print_rates(const struct connection_file *connection)
     char burst[CELL_MAX];
     char text[128];
 
+    print_number("weight", connection->weight ? connection->weight : 100);
     if (connection->request_limit) {
         (void)snprintf(burst, sizeof(burst), "%" PRIu64, connection->request_burst);
         (void)snprintf(text, sizeof(text), "%" PRIu64 " requests/s, bursts of %s%s",

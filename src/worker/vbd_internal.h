@@ -54,6 +54,7 @@ struct vbd {
     struct overlap_table *overlaps;
     struct vbd_queue queues[STATE_MAX_QUEUES];
     struct vbd_pause pause;
+    uint32_t weight;            /* of its queues; 0: the standard one */
     struct rate_limit limit;    /* the queues' threads take from it */
     struct log_limit log_limit; /* threads share it */
     char vdev[32];              /* for log lines; never changes */
@@ -131,6 +132,7 @@ void vbd_queue_retry(struct vbd_queue *mine);
 /* Comes back when the thread is between two turns of its loop. */
 void vbd_queue_synchronize(struct vbd_queue *mine);
 void vbd_queue_limit_changed(struct vbd_queue *mine);
+void vbd_queue_set_weight(struct vbd_queue *mine);
 void vbd_queue_let_through(struct vbd_queue *mine);
 
 /* vbd_store.c */

@@ -25,6 +25,10 @@ void vbd_set_limits(struct vbd *vbd, const struct worker_limits *wanted)
     const unsigned changed = rate_limit_set(&vbd->limit, &settings);
 
     vbd->limits_known = true;
+    if (vbd->weight != wanted->weight) {
+        vbd->weight = wanted->weight;
+        for_all_queues(vbd, vbd_queue_set_weight);
+    }
     if (wanted->let_through)
         for_all_queues(vbd, vbd_queue_let_through);
     if (!changed || first)

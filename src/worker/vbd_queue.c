@@ -260,6 +260,16 @@ static void limit_changed(struct job *job)
     queue_limit_changed(job->mine->served.queue);
 }
 
+static void set_weight(struct job *job)
+{
+    queue_set_weight(job->mine->served.queue, job->mine->vbd->weight);
+}
+
+void vbd_queue_set_weight(struct vbd_queue *mine)
+{
+    (void)on_its_thread(mine, set_weight, NULL);
+}
+
 static void let_through(struct job *job)
 {
     queue_let_through(job->mine->served.queue);
@@ -362,6 +372,7 @@ static void start_on_thread(void *context)
         .slab = &vbd->slab,
         .overlaps = vbd->overlaps,
         .limit = &vbd->limit,
+        .weight = vbd->weight,
         .events = &queue_events,
         .context = mine,
         .ring_pages = mine->pages,

@@ -11,6 +11,7 @@ import time
 
 from bedlib.front import FLUSH, OKAY, PAGE, WRITE
 from bedlib.testing import MIB, Cases
+from bedlib.vbd import XVDA
 
 cases = Cases()
 KIB = 1024
@@ -219,7 +220,8 @@ def shown_and_said(t):
     assert 0.8 < statistics["limit_wait_us"] / 1e6 < took, (statistics, took)
     domid = str(disk.vbd.domain.domid)
     for wrong in (["--iops", "-1"], ["--iops", "1e9"], ["--bandwidth", "65G"], ["--iops", "5", "--bandwidth", "x"],
-                  ["--iops", "5 iops-burst=5"], ["--iops", ""], [], ["--speed", "5"]):
+                  ["--iops", "5 iops-burst=5"], ["--iops", ""], [], ["--speed", "5"], ["--weight", "0"],
+                  ["--weight", "1001"]):
         done = ctl(disk, "limit", *wrong, domid, "xvda")
         assert done.returncode in (1, 2) and done.stderr, (wrong, done)
     assert ctl(disk, "limit", "--iops", "5", domid, "xvdz").returncode == 4
@@ -228,6 +230,31 @@ def shown_and_said(t):
     text = ctl(disk, "status", "--interval", "0", domid, "xvda").stdout
     assert "300 requests/s, bursts of 600, set by hand" in text and "1048576 (1.0M) bytes/s" in text, text
     front.close()
+
+
+@cases.add
+def weights(t):
+    """Two disks of a guest that both want all that the worker's thread can do share it by their weights."""
+    first, one = connected(t, engine="inline", size=32 * MIB)
+    second = t.disk(first.daemon, domain=first.vbd.domain, devid=XVDA + 16, size=32 * MIB)
+    two = second.connect(order=1)
+    domid = str(first.vbd.domain.domid)
+    assert ctl(first, "limit", "--weight", "300", domid, str(XVDA + 16)).returncode == 0
+    found = []
+    for _ in range(4):
+        done = [None, None]
+
+        def run(n):
+            done[n] = (one, two)[n].bench(size=44 * KIB, depth=48, seconds=2.0)
+
+        together(run, 2)
+        found.append(rate(done[1]) / rate(done[0]))
+        if 2.2 < found[-1] < 3.8:
+            break
+    else:
+        raise AssertionError(f"with weights of 100 and 300 they share 1 : {found}")
+    two.close()
+    one.close()
 
 
 # --- what else happens to a disk that waits ------------------------------------------------------------------------

@@ -193,6 +193,29 @@ static void one_that_waits_and_is_held_lets_the_others_on(void **state)
     rig_destroy(rig);
 }
 
+static void weights_share_the_buffers(void **state)
+{
+    struct rig *rig = rig_create(&tight);
+    (void)state;
+
+    rig_connect(rig, 1);
+    queue_set_weight(rig->queue[0], 300);
+    assert_int_equal(rig->turn.weights, 400);
+    for (uint64_t id = 0; id < 16; id++) {
+        put(rig, 0, 1, id);
+        put(rig, 1, 1, id);
+    }
+    (void)rig_settle(rig);
+    assert_int_equal(rig->queue[0]->buffers, 12);
+    assert_int_equal(rig->queue[1]->buffers, 4);
+    queue_disconnect(rig->queue[0]);
+    assert_int_equal(rig->turn.weights, 100);
+    fake_store_finish_all(&rig->store);
+    (void)rig_settle(rig);
+    assert_int_equal(rig->queue[1]->buffers, 12);
+    rig_destroy(rig);
+}
+
 /* Who was told to wait for it is not forgotten when it got less than there was. */
 static void what_one_leaves_over_is_used_at_once(void **state)
 {
@@ -324,6 +347,7 @@ int main(void)
         cmocka_unit_test(one_that_waits_and_goes_away_lets_the_others_on),
         cmocka_unit_test(one_that_waits_and_is_held_lets_the_others_on),
         cmocka_unit_test(what_one_leaves_over_is_used_at_once),
+        cmocka_unit_test(weights_share_the_buffers),
         cmocka_unit_test(one_that_is_looked_at_before_the_claimant_is_told_again),
         cmocka_unit_test(one_that_has_buffers_holds_up_nobody_with_its_next_request),
         cmocka_unit_test(no_buffer_is_taken_that_is_not_needed),

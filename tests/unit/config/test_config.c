@@ -42,7 +42,7 @@ static int print_options(char *out, size_t size, const struct disk_options *opti
                     "max-queues %s\npersistent-grants %d\ndiscard %d\non-no-space %d\non-error %d\n"
                     "reconnects-per-minute %u\nwork-per-turn %llu\nmax-event-delay "
                     "%u\nlog-lines-per-minute %u\n"
-                    "iops %u %u\nbandwidth %llu %llu\n",
+                    "iops %u %u\nbandwidth %llu %llu\nweight %u\n",
                     (int)options->engine, options->direct, options->sector_size,
                     options->max_ring_page_order, options->max_requests, options->max_segments,
                     options->max_indirect_segments, print_queues(options->max_queues, queues),
@@ -51,7 +51,7 @@ static int print_options(char *out, size_t size, const struct disk_options *opti
                     options->max_event_delay_ms, options->log_lines_per_minute,
                     options->limits.iops, options->limits.iops_burst,
                     (unsigned long long)options->limits.bandwidth,
-                    (unsigned long long)options->limits.bandwidth_burst);
+                    (unsigned long long)options->limits.bandwidth_burst, options->limits.weight);
 }
 
 static void print_config(const struct config *config, char *out, size_t size)
@@ -100,7 +100,7 @@ static struct config parent(const char *folder)
                                         .work_per_turn = 2 << 20,
                                         .max_event_delay_ms = 12,
                                         .log_lines_per_minute = 34,
-                                        .limits = {6, 7, 8, 9}};
+                                        .limits = {6, 7, 8, 9, 10}};
     return config;
 }
 
@@ -220,7 +220,7 @@ static void example_file_holds_the_defaults(void **state)
         fail_msg("%s", why);
     print_config(&config, from_example, sizeof(from_example));
     assert_string_equal(from_example, defaults);
-    assert_int_equal(set, 33);
+    assert_int_equal(set, 34);
     assert_int_equal(config_load("../../../conf/disks.d/example.conf", why, &config), -EINVAL);
 }
 
