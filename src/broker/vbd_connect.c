@@ -16,9 +16,10 @@
 #define REBIND_SECONDS     0.05
 #define REBIND_SECONDS_MAX 10.0
 
-/* What the frontend wants now. Returns 0; -EAGAIN when it has changed its mind since; else -errno
- * with the reason. */
-static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct negotiated *out)
+/* What the frontend wants now, `last` being the state in which it may still want it. Returns 0;
+ * -EAGAIN when it has changed its mind since; else -errno with the reason. */
+static int read_wishes(struct vbd *vbd, enum xenbus_state last, char why[NEGOTIATE_WHY_MAX],
+                       struct negotiated *out)
 {
     struct frontend_text text;
     struct frontend_nodes nodes;
@@ -36,7 +37,7 @@ static int read_wishes(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX], struct nego
         snprintf(why, NEGOTIATE_WHY_MAX, "can't read the frontend's nodes: %s", strerror(-error));
         return error;
     }
-    if (state != XENBUS_INITIALISED && state != XENBUS_CONNECTED)
+    if (state < XENBUS_INITIALISED || state > (uint32_t)last)
         return -EAGAIN;
     return negotiate(&nodes, &vbd->offer, why, out);
 }
@@ -122,7 +123,7 @@ void vbd_connect(struct vbd *vbd)
 {
     char why[NEGOTIATE_WHY_MAX] = "";
 
-    int error = read_wishes(vbd, why, &vbd->negotiated);
+    int error = read_wishes(vbd, XENBUS_CONNECTED, why, &vbd->negotiated);
     if (error == -EAGAIN)
         return;
     if (error != 0) {
@@ -183,7 +184,8 @@ bool vbd_check_rings(struct vbd *vbd)
     char why[NEGOTIATE_WHY_MAX] = "";
     struct negotiated now;
 
-    int error = read_wishes(vbd, why, &now);
+    /* One that has seen us connected by now has offered these rings, whatever it writes then. */
+    int error = read_wishes(vbd, XENBUS_INITIALISED, why, &now);
     if (error == -EAGAIN)
         return false;
     if (error != 0) {

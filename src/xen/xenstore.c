@@ -13,8 +13,14 @@
 
 #define TRANSACTION_TRIES 100U
 
+/*
+ * Two connections: the library gives one that has watches a thread, through which each of its
+ * answers has to pass, at twice the price of a request. What a request says is never older than an
+ * event that was taken before it, since xenstored does one thing after the other.
+ */
 struct xenstore {
-    struct xs_handle *handle;     /* NULL: lost, and not open again */
+    struct xs_handle *handle;     /* for requests; NULL: lost, and not open again */
+    struct xs_handle *watches;    /* the same */
     xs_transaction_t transaction; /* of the body that is running, else XBT_NULL */
     unsigned long flags;          /* how it is opened */
     bool lost; /* nothing is asked any more: half a session would give half an answer */
@@ -45,13 +51,33 @@ static int last_error(struct xenstore *xs)
  * device, which libxenstore would turn to, lets a request wait for as long as there is no
  * xenstored.
  */
-static int open_handle(struct xenstore *xs)
+static int open_handle(unsigned long flags, struct xs_handle **out)
 {
     errno = 0;
-    xs->handle = xs_open(xs->flags);
-    if (xs->handle == NULL)
+    *out = xs_open(flags);
+    if (*out == NULL)
         return errno > 0 ? -errno : -EIO;
     return 0;
+}
+
+static void close_handles(struct xenstore *xs)
+{
+    if (xs->handle != NULL)
+        xs_close(xs->handle);
+    if (xs->watches != NULL)
+        xs_close(xs->watches);
+    xs->handle = NULL;
+    xs->watches = NULL;
+}
+
+static int open_handles(struct xenstore *xs)
+{
+    int error = open_handle(xs->flags, &xs->handle);
+    if (error == 0)
+        error = open_handle(xs->flags, &xs->watches);
+    if (error != 0)
+        close_handles(xs);
+    return error;
 }
 
 int xenstore_open(struct xenstore **out)
@@ -61,10 +87,10 @@ int xenstore_open(struct xenstore **out)
         return -ENOMEM;
     xs->transaction = XBT_NULL;
     xs->flags = XS_OPEN_SOCKETONLY;
-    int error = open_handle(xs);
+    int error = open_handles(xs);
     if (error != 0) {
         xs->flags = 0;
-        error = open_handle(xs);
+        error = open_handles(xs);
     }
     if (error != 0) {
         free(xs);
@@ -76,10 +102,9 @@ int xenstore_open(struct xenstore **out)
 
 int xenstore_reopen(struct xenstore *xs)
 {
-    if (xs->handle != NULL)
-        xs_close(xs->handle);
+    close_handles(xs);
     xs->lost = true;
-    int error = open_handle(xs);
+    int error = open_handles(xs);
     if (error == 0)
         xs->lost = false;
     return error;
@@ -94,14 +119,13 @@ void xenstore_close(struct xenstore *xs)
 {
     if (xs == NULL)
         return;
-    if (xs->handle != NULL)
-        xs_close(xs->handle);
+    close_handles(xs);
     free(xs);
 }
 
 int xenstore_fd(const struct xenstore *xs)
 {
-    return xs_fileno(xs->handle);
+    return xs_fileno(xs->watches);
 }
 
 int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)
@@ -241,25 +265,30 @@ int xenstore_watch(struct xenstore *xs, const char *path, const char *token)
 {
     if (xs->lost)
         return -EPIPE;
-    return xs_watch(xs->handle, path, token) ? 0 : last_error(xs);
+    return xs_watch(xs->watches, path, token) ? 0 : last_error(xs);
 }
 
 int xenstore_unwatch(struct xenstore *xs, const char *path, const char *token)
 {
     if (xs->lost)
         return -EPIPE;
-    return xs_unwatch(xs->handle, path, token) ? 0 : last_error(xs);
+    return xs_unwatch(xs->watches, path, token) ? 0 : last_error(xs);
+}
+
+static bool answers(struct xs_handle *handle)
+{
+    unsigned length;
+    char *value = xs_read(handle, XBT_NULL, "domid", &length);
+    bool yes = value != NULL || errno == ENOENT || errno == EACCES;
+
+    free(value);
+    return yes;
 }
 
 bool xenstore_alive(struct xenstore *xs)
 {
-    unsigned length;
-    if (xs->lost)
-        return false;
-    char *value = xs_read(xs->handle, XBT_NULL, "domid", &length);
-    xs->lost = value == NULL && errno != ENOENT && errno != EACCES;
-
-    free(value);
+    if (!xs->lost)
+        xs->lost = !answers(xs->handle) || !answers(xs->watches);
     return !xs->lost;
 }
 
@@ -279,7 +308,7 @@ int xenstore_next_event(struct xenstore *xs, char *path, unsigned path_size, cha
         if (xs->lost)
             return -EPIPE;
         errno = 0;
-        char **event = xs_check_watch(xs->handle);
+        char **event = xs_check_watch(xs->watches);
         if (event == NULL && errno == EAGAIN)
             return -EAGAIN;
         if (event == NULL) {

@@ -161,7 +161,7 @@ static void a_lost_session_stays_lost(void **state)
     socket_missing = false;
     assert_int_equal(xenstore_reopen(session), 0);
     assert_int_equal(read_into(value), 0);
-    assert_int_equal(opened, 3);
+    assert_int_equal(opened, 5);        /* two connections each time, one where the first failed */
     assert_int_equal(opened_anyhow, 0); /* the device would let us wait */
 }
 
@@ -172,7 +172,7 @@ static void without_a_socket_the_device_is_taken(void **state)
     socket_missing = true;
     assert_int_equal(xenstore_open(&session), 0);
     assert_int_equal(xenstore_reopen(session), 0);
-    assert_int_equal(opened_anyhow, 2);
+    assert_int_equal(opened_anyhow, 4);
 }
 
 static void other_failures_keep_their_names(void **state)
