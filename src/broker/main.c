@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -198,6 +199,19 @@ static int check_disks(const struct config *config)
     return EXIT_SUCCESS;
 }
 
+/* The soft limit is for programs that use select(), as neither we nor our workers do, which inherit
+ * it. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            log_warning("can't raise the limit of descriptors: %s", strerror(errno));
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.config_path = BLKBACKD_CONFIG_FILE};
@@ -221,6 +235,7 @@ int main(int argc, char **argv)
         return check_disks(&config);
     log_set_level(config.log_level);
     umask(077);
+    raise_descriptor_limit();
     int error = capabilities_drop();
     if (error != 0)
         log_warning("can't give up capabilities: %s", strerror(-error));

@@ -2,6 +2,8 @@
 /* Starting a worker, talking to it, and seeing it end. */
 #include "worker_process.h"
 
+#include "outbox.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,6 +28,7 @@ struct worker_process {
     pid_t pid;
     bool over;  /* its pid may be another process's by now */
     int socket; /* -1: hung up */
+    struct outbox outbox;
     ev_io readable;
     ev_child child;
     ev_timer leave;
@@ -35,6 +38,7 @@ static void hang_up(struct worker_process *worker)
 {
     if (worker->socket >= 0) {
         ev_io_stop(worker->loop, &worker->readable);
+        outbox_clear(&worker->outbox);
         close(worker->socket);
         worker->socket = -1;
     }
@@ -91,6 +95,12 @@ static void on_child(struct ev_loop *loop, ev_child *watcher, int events)
         snprintf(how, sizeof(how), "exit status %d", WEXITSTATUS(watcher->rstatus));
     worker->owner.on_exit(worker->owner.context, how);
     free(worker);
+}
+
+/* It takes nothing of what it is sent. */
+static void on_outbox_failed(void *context)
+{
+    worker_process_kill(context);
 }
 
 static void on_leave_timeout(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -269,6 +279,7 @@ int worker_process_start(struct ev_loop *loop, const struct worker_process_optio
     worker->loop = loop;
     worker->owner = *owner;
     worker->socket = pair[0];
+    outbox_init(&worker->outbox, loop, worker->socket, on_outbox_failed, worker);
     ev_io_init(&worker->readable, on_readable, worker->socket, EV_READ);
     ev_child_init(&worker->child, on_child, worker->pid, 0);
     ev_timer_init(&worker->leave, on_leave_timeout, LEAVE_SECONDS, 0.);
@@ -286,7 +297,7 @@ int worker_process_send(struct worker_process *worker, const struct worker_messa
 {
     if (worker->socket < 0)
         return -ECONNRESET;
-    return worker_message_send(worker->socket, message, fds, fd_count);
+    return outbox_send(&worker->outbox, message, fds, fd_count);
 }
 
 void worker_process_stop(struct worker_process *worker)

@@ -47,8 +47,8 @@ struct worker_process_owner {
 int worker_process_start(struct ev_loop *loop, const struct worker_process_options *options,
                          const struct worker_process_owner *owner, struct worker_process **out);
 
-/* Returns 0 or -errno; -EAGAIN means that the worker has stopped reading. Descriptors stay the
- * caller's. */
+/* Sends it, at once or as soon as the worker takes more (outbox.h); one that takes nothing for a
+ * time is ended. Returns 0 or -errno. Descriptors stay the caller's. */
 int worker_process_send(struct worker_process *worker, const struct worker_message *message,
                         const int *fds, unsigned fd_count);
 
