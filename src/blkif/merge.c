@@ -2,11 +2,11 @@
 /* Merging requests that are neighbours: see merge.h. */
 #include "merge.h"
 
+#include "lazy_memory.h"
 #include "queue_internal.h"
 
 #include <errno.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Large enough to take the cost of an I/O off small requests, small enough not to serialise a
@@ -26,6 +26,8 @@ struct merged_io {
 struct merger {
     struct queue *queue;
     struct merged_io *free;
+    uint32_t fresh; /* from here on they were never used, and take no memory of an idle disk */
+    uint32_t count;
     /* What is being collected: requests that can go together. */
     struct request_list open;
     unsigned open_count;
@@ -35,26 +37,30 @@ struct merger {
     struct merged_io pool[];
 };
 
+static size_t size_of(uint32_t count)
+{
+    const struct merger *merger = NULL;
+
+    return sizeof(*merger) + count * sizeof(merger->pool[0]);
+}
+
 int merger_create(struct queue *queue, uint32_t requests, struct merger **out)
 {
     const uint32_t count = requests / 2; /* a merged I/O has at least two */
-    struct merger *merger = calloc(1, sizeof(*merger) + count * sizeof(merger->pool[0]));
+    struct merger *merger = lazy_memory_get(size_of(count));
 
     if (!merger)
         return -ENOMEM;
     merger->queue = queue;
-    for (uint32_t i = count; i-- > 0;) {
-        merger->pool[i].merger = merger;
-        merger->pool[i].next_free = merger->free;
-        merger->free = &merger->pool[i];
-    }
+    merger->count = count;
     *out = merger;
     return 0;
 }
 
 void merger_destroy(struct merger *merger)
 {
-    free(merger);
+    if (merger)
+        lazy_memory_put(merger, size_of(merger->count));
 }
 
 /* The outcome of all is the outcome of each; of a failure nobody knows whose it was: one by one
@@ -116,12 +122,24 @@ static void fill(struct merged_io *merged, struct request_list *requests, unsign
     *requests = (struct request_list){0};
 }
 
-static void submit_merged(struct merger *merger)
+/* NULL when all are in flight. */
+static struct merged_io *take_one(struct merger *merger)
 {
     struct merged_io *merged = merger->free;
+
+    if (merged) {
+        merger->free = merged->next_free;
+    } else if (merger->fresh < merger->count) {
+        merged = &merger->pool[merger->fresh++];
+        merged->merger = merger;
+    }
+    return merged;
+}
+
+static void submit_merged(struct merger *merger, struct merged_io *merged)
+{
     struct queue *queue = merger->queue;
 
-    merger->free = merged->next_free;
     fill(merged, &merger->open, merger->open_count, merger->open_bytes);
     queue->submitted += merged->count;
     switch (store_submit(queue->store, &merged->io)) {
@@ -140,8 +158,11 @@ static void submit_merged(struct merger *merger)
 
 void merger_flush(struct merger *merger)
 {
-    if (merger->open.first && merger->open_count > 1 && merger->free)
-        submit_merged(merger);
+    struct merged_io *merged =
+        merger->open.first && merger->open_count > 1 ? take_one(merger) : NULL;
+
+    if (merged)
+        submit_merged(merger, merged);
     else
         submit_singly(merger, &merger->open);
     merger->open_count = 0;

@@ -2,6 +2,8 @@
 /* A queue's life and its passes over the ring: see queue.h. */
 #include "queue_internal.h"
 
+#include "lazy_memory.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -69,8 +71,10 @@ static int create_requests(struct queue *queue)
     queue->requests = calloc(capacity, sizeof(*queue->requests));
     queue->answers = calloc(capacity, sizeof(*queue->answers));
     queue->staged = calloc(capacity, sizeof(*queue->staged));
-    queue->iov = calloc((size_t)capacity * iovs, sizeof(*queue->iov));
-    queue->buffer_places = calloc((size_t)capacity * buffers, sizeof(*queue->buffer_places));
+    queue->iov_bytes = (size_t)capacity * iovs * sizeof(*queue->iov);
+    queue->iov = lazy_memory_get(queue->iov_bytes);
+    queue->places_bytes = (size_t)capacity * buffers * sizeof(*queue->buffer_places);
+    queue->buffer_places = lazy_memory_get(queue->places_bytes);
     if (!queue->requests || !queue->answers || !queue->staged || !queue->iov ||
         !queue->buffer_places)
         return -ENOMEM;
@@ -462,7 +466,7 @@ void queue_destroy(struct queue *queue)
     free(queue->requests);
     free(queue->answers);
     free(queue->staged);
-    free(queue->iov);
-    free(queue->buffer_places);
+    lazy_memory_put(queue->iov, queue->iov_bytes);
+    lazy_memory_put(queue->buffer_places, queue->places_bytes);
     free(queue);
 }

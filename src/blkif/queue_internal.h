@@ -33,9 +33,11 @@ struct queue {
     struct journal journal;
     struct decode_limits limits;
     struct slab_statistics *statistics;
-    struct request *requests;      /* by tag */
-    struct iovec *iov;             /* of all requests */
-    uint8_t **buffer_places;       /* of all requests */
+    struct request *requests; /* by tag */
+    struct iovec *iov;        /* of all requests */
+    uint8_t **buffer_places;  /* of all requests */
+    size_t iov_bytes;         /* of these two, which are lazy memory */
+    size_t places_bytes;
     struct persistent *persistent; /* NULL: every grant is copied */
     struct merger *merger;
     struct staged *staged; /* requests of this pass between the ring and the journal */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 
 #define STOP_SECONDS 10.0
 #define LOOK_SECONDS 2.0 /* between looks at the images' sizes */
+#define TRIM_SECONDS 1.0 /* after the last vbd that went */
 
 static int explain(char *why, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -208,11 +210,27 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
         domains_check_alive(broker);
 }
 
+static void on_trim(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)timer;
+    (void)events;
+    (void)malloc_trim(0);
+}
+
+void broker_trim_later(struct broker *broker)
+{
+    ev_timer_stop(broker->loop, &broker->trim);
+    ev_timer_set(&broker->trim, TRIM_SECONDS, 0.);
+    ev_timer_start(broker->loop, &broker->trim);
+}
+
 static void start_watchers(struct broker *broker)
 {
     ev_timer_init(&broker->look, on_look, LOOK_SECONDS, LOOK_SECONDS);
     broker->look.data = broker;
     ev_timer_start(broker->loop, &broker->look);
+    ev_timer_init(&broker->trim, on_trim, TRIM_SECONDS, 0.);
     ev_prepare_init(&broker->turn_end, on_turn_end);
     ev_idle_init(&broker->again, on_again);
     broker->turn_end.data = broker;
@@ -340,6 +358,7 @@ void broker_finish(struct broker *broker)
         ev_idle_stop(broker->loop, &broker->again);
         ev_timer_stop(broker->loop, &broker->deadline);
         ev_timer_stop(broker->loop, &broker->look);
+        ev_timer_stop(broker->loop, &broker->trim);
     }
     worker_binary_close(&broker->worker);
     image_table_destroy(broker->images);

@@ -7,6 +7,7 @@
 #define BLKBACK_BROKER_BROKER_H
 
 #include "blkback/domain_info.h"
+#include "blkback/table.h"
 #include "blkback/xenstore.h"
 #include "config.h"
 #include "image.h"
@@ -43,6 +44,8 @@ struct broker {
     struct vbd_list vbds;   /* those whose backend node exists */
     struct vbd_list ghosts; /* node gone, I/O or worker not yet */
     struct vbd_list dirty;  /* to be evaluated in this turn */
+    struct table addresses; /* `vbds` by domain and device */
+    struct table numbers;   /* those that a worker knows, by domain and number */
     struct domain_list domains;
     struct orphan_list orphans; /* see orphans.h */
     ev_io xs_ready;
@@ -50,6 +53,7 @@ struct broker {
     ev_prepare turn_end;
     ev_idle again;
     ev_timer look;     /* at what nobody tells us of */
+    ev_timer trim;     /* gives back the memory of vbds that are gone */
     ev_timer deadline; /* of the clean stop */
 };
 
@@ -77,6 +81,9 @@ void broker_finish(struct broker *broker);
 
 /* CLOCK_MONOTONIC, in seconds: for measuring time, which libev's own clock may jump over. */
 double broker_seconds(void);
+
+/* Has memory that was freed given back to the kernel in a while. */
+void broker_trim_later(struct broker *broker);
 
 /* Breaks the loop if a clean stop is under way and the last worker is gone. */
 void broker_check_stopped(struct broker *broker);

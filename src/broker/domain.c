@@ -6,6 +6,7 @@
 #include "worker_process.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,25 @@ static bool on_ready(struct domain *domain, const struct worker_message *message
     return true;
 }
 
+uint64_t domain_vbd_key(uint32_t domid, uint32_t number)
+{
+    return (uint64_t)domid << 32 | number;
+}
+
+/* A domain that is gone and its successor of the same number may both have vbds. */
+static struct vbd *numbered(const struct domain *domain, uint32_t number)
+{
+    struct table_link *link =
+        table_find(&domain->broker->numbers, domain_vbd_key(domain->domid, number));
+
+    for (; link != NULL; link = table_find_next(link)) {
+        struct vbd *vbd = (struct vbd *)((char *)link - offsetof(struct vbd, by_number));
+        if (vbd->domain == domain)
+            return vbd;
+    }
+    return NULL;
+}
+
 static void on_message(void *context, const struct worker_message *message)
 {
     struct domain *domain = context;
@@ -210,12 +230,7 @@ static void on_message(void *context, const struct worker_message *message)
     if (message->type == WORKER_READY) {
         expected = on_ready(domain, message);
     } else if (message->vbd != 0 && message->vbd <= domain->last_number) {
-        struct vbd *vbd;
-        TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
-        {
-            if (vbd->number == message->vbd)
-                break;
-        }
+        struct vbd *vbd = numbered(domain, message->vbd);
         /* A vbd that was lost sight of after a store failed may still be spoken of. */
         expected = vbd != NULL ? dispatch(vbd, message)
                                : message->type == WORKER_STORE_ALERT ||

@@ -21,6 +21,9 @@ void domain_remove_vbd(struct domain *domain, struct vbd *vbd);
  */
 int domain_need_worker(struct domain *domain);
 
+/* How a vbd is found in the broker's table of `numbers`. */
+uint64_t domain_vbd_key(uint32_t domid, uint32_t number);
+
 /* A number for a vbd that was never used with this worker. */
 uint32_t domain_next_number(struct domain *domain);
 

@@ -7,6 +7,7 @@
 #include "vbd.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,13 +48,25 @@ void domains_unwatch(struct broker *broker)
     }
 }
 
+/* State files are named by domain and device alone, so one number can't be used in two classes at
+ * once. */
+static uint64_t key_of(const struct vbd_address *address)
+{
+    return (uint64_t)address->domid << 32 | address->devid;
+}
+
+static bool number_taken(const struct broker *broker, const struct vbd_address *address)
+{
+    return table_find(&broker->addresses, key_of(address)) != NULL;
+}
+
 int domains_find(struct broker *broker, const struct vbd_address *address, struct vbd **out)
 {
-    struct vbd *vbd;
-    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
-    {
-        if (vbd->address.class == address->class && vbd->address.domid == address->domid &&
-            vbd->address.devid == address->devid) {
+    struct table_link *link = table_find(&broker->addresses, key_of(address));
+
+    for (; link != NULL; link = table_find_next(link)) {
+        struct vbd *vbd = (struct vbd *)((char *)link - offsetof(struct vbd, by_address));
+        if (vbd->address.class == address->class) {
             *out = vbd;
             return 0;
         }
@@ -61,17 +74,16 @@ int domains_find(struct broker *broker, const struct vbd_address *address, struc
     return -ENOENT;
 }
 
-/* State files are named by domain and device alone, so one number can't be used in two classes at
- * once. */
-static bool number_taken(struct broker *broker, const struct vbd_address *address)
+void domains_add(struct broker *broker, struct vbd *vbd)
 {
-    const struct vbd *vbd;
-    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
-    {
-        if (vbd->address.domid == address->domid && vbd->address.devid == address->devid)
-            return true;
-    }
-    return false;
+    TAILQ_INSERT_TAIL(&broker->vbds, vbd, in_broker);
+    table_add(&broker->addresses, key_of(&vbd->address), &vbd->by_address);
+}
+
+void domains_remove(struct broker *broker, struct vbd *vbd)
+{
+    TAILQ_REMOVE(&broker->vbds, vbd, in_broker);
+    table_remove(&vbd->by_address);
 }
 
 static void look_at_device(struct broker *broker, const struct vbd_address *address)

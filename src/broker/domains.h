@@ -17,6 +17,10 @@ void domains_scan(struct broker *broker);
  */
 int domains_find(struct broker *broker, const struct vbd_address *address, struct vbd **out);
 
+/* A new vbd, and one that is to be found no more. */
+void domains_add(struct broker *broker, struct vbd *vbd);
+void domains_remove(struct broker *broker, struct vbd *vbd);
+
 /* Takes the watch events that wait, a bounded number, and marks what they concern. Returns 0, or
  * -EPIPE when xenstored is gone. */
 int domains_take_events(struct broker *broker);

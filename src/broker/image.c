@@ -32,8 +32,11 @@ struct image {
     int lock_fd;    /* holds the lock byte; may be a duplicate of another user's */
 };
 
+/* By identity: what is asked is who else has the same image. */
+#define IMAGE_BUCKETS 1024U
+
 struct image_table {
-    struct image *images;
+    struct image *buckets[IMAGE_BUCKETS];
 };
 
 int image_table_create(struct image_table **out)
@@ -59,10 +62,11 @@ void image_table_destroy(struct image_table *table)
 {
     if (!table)
         return;
-    for (struct image *image = table->images, *next; image; image = next) {
-        next = image->next;
-        close_image(image);
-    }
+    for (unsigned i = 0; i < IMAGE_BUCKETS; i++)
+        for (struct image *image = table->buckets[i], *next; image; image = next) {
+            next = image->next;
+            close_image(image);
+        }
     free(table);
 }
 
@@ -134,6 +138,17 @@ static bool same_image(const struct image *a, const struct image *b)
     return a->block_device == b->block_device && a->device == b->device && a->inode == b->inode;
 }
 
+/* Where all that have the same image are, and others. */
+static unsigned bucket_of(const struct image *image)
+{
+    return (unsigned)((image->inode ^ image->device << 5) % IMAGE_BUCKETS);
+}
+
+static struct image *same_bucket(const struct image_table *table, const struct image *image)
+{
+    return table->buckets[bucket_of(image)];
+}
+
 /* Domain 0 attaches on behalf of others (pygrub), so it is never the same guest. */
 static bool same_guest(const struct image_user *a, const struct image_user *b)
 {
@@ -145,7 +160,7 @@ static bool same_guest(const struct image_user *a, const struct image_user *b)
 /* A user of the same image that must not be there together with this one, or NULL. */
 static const struct image *find_rival(const struct image_table *table, const struct image *image)
 {
-    for (const struct image *other = table->images; other; other = other->next)
+    for (const struct image *other = same_bucket(table, image); other; other = other->next)
         if (same_image(other, image) && (other->exclusive || image->exclusive) &&
             !same_guest(&other->user, &image->user))
             return other;
@@ -154,7 +169,7 @@ static const struct image *find_rival(const struct image_table *table, const str
 
 static struct image *find_exclusive(const struct image_table *table, const struct image *like)
 {
-    for (struct image *other = table->images; other; other = other->next)
+    for (struct image *other = same_bucket(table, like); other; other = other->next)
         if (same_image(other, like) && other->exclusive)
             return other;
     return NULL;
@@ -164,7 +179,7 @@ static struct image *find_exclusive(const struct image_table *table, const struc
  * among them. */
 static void lock_shared(const struct image_table *table, const struct image *like)
 {
-    for (const struct image *other = table->images; other; other = other->next)
+    for (const struct image *other = same_bucket(table, like); other; other = other->next)
         if (same_image(other, like))
             (void)image_lock(other->lock_fd, IMAGE_LOCK_OWNERSHIP, false);
 }
@@ -177,7 +192,7 @@ static int take_exclusive(const struct image_table *table, struct image *image)
 {
     struct image *other;
 
-    for (other = table->images; other; other = other->next)
+    for (other = same_bucket(table, image); other; other = other->next)
         if (same_image(other, image))
             (void)image_unlock(other->lock_fd, IMAGE_LOCK_OWNERSHIP);
     int rc = image_lock(image->fd, IMAGE_LOCK_OWNERSHIP, true);
@@ -186,7 +201,7 @@ static int take_exclusive(const struct image_table *table, struct image *image)
         return rc;
     }
     image->lock_fd = image->fd;
-    for (other = table->images; other; other = other->next) {
+    for (other = same_bucket(table, image); other; other = other->next) {
         int duplicate = same_image(other, image) ? fcntl(image->fd, F_DUPFD_CLOEXEC, 0) : -1;
         if (duplicate < 0)
             continue; /* takes its own again when the exclusive one goes */
@@ -269,8 +284,9 @@ int image_acquire(struct image_table *table, const char *path, enum image_mode m
         close_image(image);
         return rc;
     }
-    image->next = table->images;
-    table->images = image;
+    struct image **bucket = &table->buckets[bucket_of(image)];
+    image->next = *bucket;
+    *bucket = image;
     *out = image;
     return 0;
 }
@@ -310,7 +326,7 @@ int image_size(const struct image *image, uint64_t *out)
 
 bool image_held_by_twin(const struct image_table *table, const struct image *image)
 {
-    for (const struct image *other = table->images; other; other = other->next)
+    for (const struct image *other = same_bucket(table, image); other; other = other->next)
         if (other != image && same_image(other, image) && other->user.domid != image->user.domid &&
             other->user.target_domid != image->user.target_domid && image->user.uuid[0] &&
             strcmp(other->user.uuid, image->user.uuid) == 0)
@@ -327,7 +343,7 @@ void image_release(struct image_table *table, struct image *image)
 {
     if (!image)
         return;
-    for (struct image **link = &table->images; *link; link = &(*link)->next) {
+    for (struct image **link = &table->buckets[bucket_of(image)]; *link; link = &(*link)->next) {
         if (*link == image) {
             *link = image->next;
             break;

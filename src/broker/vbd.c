@@ -4,6 +4,7 @@
 #include "vbd.h"
 
 #include "domain.h"
+#include "domains.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -132,6 +133,7 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
     int error = read_frontend_path(broker, path, address, vbd->frontend);
     if (error == 0)
         error = vbd_read_toolstack(vbd);
+    vbd->toolstack.fresh = true;
     struct domain *domain;
     if (error == 0)
         error = domain_get(broker, address->domid, &domain);
@@ -142,7 +144,7 @@ static int create(struct broker *broker, const struct vbd_address *address, cons
         return error;
     }
     domain_add_vbd(domain, vbd);
-    TAILQ_INSERT_TAIL(&broker->vbds, vbd, in_broker);
+    domains_add(broker, vbd);
     *out = vbd;
     return 0;
 }
@@ -170,9 +172,19 @@ int vbd_discover(struct broker *broker, const struct vbd_address *address, struc
         vbd_destroy(vbd);
         return error;
     }
+    vbd->toolstack.fresh = false;
     vbd_mark_dirty(vbd);
     *out = vbd;
     return 0;
+}
+
+void vbd_set_number(struct vbd *vbd, uint32_t number)
+{
+    table_remove(&vbd->by_number);
+    vbd->number = number;
+    if (number != 0)
+        table_add(&vbd->broker->numbers, domain_vbd_key(vbd->address.domid, number),
+                  &vbd->by_number);
 }
 
 void vbd_destroy(struct vbd *vbd)
@@ -190,8 +202,13 @@ void vbd_destroy(struct vbd *vbd)
     vbd_pace_stop(vbd);
     if (vbd->dirty)
         TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
-    TAILQ_REMOVE(vbd->gone ? &broker->ghosts : &broker->vbds, vbd, in_broker);
+    vbd_set_number(vbd, 0);
+    if (vbd->gone)
+        TAILQ_REMOVE(&broker->ghosts, vbd, in_broker);
+    else
+        domains_remove(broker, vbd);
     domain_remove_vbd(domain, vbd);
+    broker_trim_later(broker);
     free(vbd);
 }
 
@@ -260,7 +277,7 @@ void vbd_worker_lost(struct vbd *vbd, const char *how)
     bool leaving = vbd->gone || vbd->store == STORE_CLOSING ||
                    (vbd->closing && vbd->rings != RINGS_CONNECTED && vbd->rings != RINGS_FINISHING);
 
-    vbd->number = 0;
+    vbd_set_number(vbd, 0);
     vbd->unfenced |= had_store;
     if (vbd->broker->stopping)
         return; /* everything stays as it is for a successor */

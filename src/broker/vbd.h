@@ -51,6 +51,7 @@ struct vbd_toolstack {
     bool cdrom;
     bool discard; /* `discard-enable` is not 0 */
     bool has_script;
+    bool fresh; /* just read: the next that wants it need not read it again */
 };
 
 /* Requests of the hook that wait for their reply; NULL: none. */
@@ -107,6 +108,8 @@ struct vbd {
     TAILQ_ENTRY(vbd) in_broker; /* vbds or ghosts */
     TAILQ_ENTRY(vbd) in_domain;
     TAILQ_ENTRY(vbd) in_dirty;
+    struct table_link by_address; /* while in vbds */
+    struct table_link by_number;  /* while it has one */
     struct broker *broker;
     struct domain *domain;
     struct vbd_address address;
@@ -153,6 +156,8 @@ struct vbd {
     double busy_since;
     struct worker_store_opened caps;
     struct offer offer;
+    struct offer published; /* what of it the backend directory has, */
+    bool published_known;   /* if this is set */
     struct negotiated negotiated;
     uint32_t queues_connected; /* a bit for each ring that the worker has */
     bool evtchn_restricted;
@@ -191,6 +196,9 @@ void vbd_frontend_changed(struct vbd *vbd);
 /* Returns 0 or -errno. */
 int vbd_watch_frontend(struct vbd *vbd);
 void vbd_unwatch_frontend(struct vbd *vbd);
+
+/* What its worker calls it; 0: its worker does not know it, or not any more. */
+void vbd_set_number(struct vbd *vbd, uint32_t number);
 
 /* Only when the worker knows nothing of it any more. */
 void vbd_destroy(struct vbd *vbd);

@@ -167,7 +167,7 @@ static bool on_store_closed(struct vbd *vbd)
     if (vbd->store != STORE_CLOSING)
         return false;
     vbd->rings = RINGS_NONE;
-    vbd->number = 0;
+    vbd_set_number(vbd, 0);
     vbd_release_image(vbd);
     vbd->store = STORE_NONE;
     return true;

@@ -3,6 +3,7 @@
 #include "vbd.h"
 
 #include "domain.h"
+#include "domains.h"
 
 #include <errno.h>
 #include <string.h>
@@ -73,7 +74,7 @@ static void become_ghost(struct vbd *vbd)
     vbd_unwatch_frontend(vbd);
     vbd_remove_error(vbd);
     vbd_status_remove(vbd);
-    TAILQ_REMOVE(&vbd->broker->vbds, vbd, in_broker);
+    domains_remove(vbd->broker, vbd);
     TAILQ_INSERT_TAIL(&vbd->broker->ghosts, vbd, in_broker);
     vbd->gone = true;
     vbd->closing = false;

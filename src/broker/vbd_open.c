@@ -75,7 +75,7 @@ static void open_failed(struct vbd *vbd, const char *format, ...)
     va_end(arguments);
     memcpy(vbd->reason, reason, sizeof(reason));
     vbd->settled = true;
-    vbd->number = 0;
+    vbd_set_number(vbd, 0);
     vbd_log(vbd, LOG_LEVEL_ERROR, "can't be served: %s", reason);
     if (!vbd_wait_for_fence(vbd)) {
         vbd_release_image(vbd);
@@ -228,7 +228,7 @@ int vbd_send_open(struct vbd *vbd, enum worker_message_type type, const struct d
 /* The worker is ready. */
 static void send_open(struct vbd *vbd)
 {
-    vbd->number = domain_next_number(vbd->domain);
+    vbd_set_number(vbd, domain_next_number(vbd->domain));
     int error = vbd_send_open(vbd, WORKER_OPEN_STORE, &vbd->disk, vbd->image, vbd->slab);
     if (error == -ECONNRESET)
         return; /* it has just died: vbd_worker_lost() goes on from here */
@@ -356,11 +356,14 @@ void vbd_open_start(struct vbd *vbd)
 {
     char why[CONFIG_WHY_MAX] = "";
 
+    bool fresh = vbd->toolstack.fresh;
+
     vbd->reason[0] = '\0';
     domain_forgive(vbd->domain);
     ev_timer_init(&vbd->retry, on_retry, BUSY_RETRY_SECONDS, 0.);
     vbd->retry.data = vbd;
-    int error = vbd_read_toolstack(vbd);
+    int error = fresh ? 0 : vbd_read_toolstack(vbd);
+    vbd->toolstack.fresh = false;
     if (error != 0 && error != -EPIPE) { /* without xenstored, what was read before holds */
         open_failed_with(vbd, "can't read params", error);
         return;

@@ -320,18 +320,20 @@ int io_thread_serve(struct io_thread *thread, struct served_queue *served)
     if (error)
         return error;
     served->next = thread->queues;
+    served->at = &thread->queues;
+    if (served->next)
+        served->next->at = &served->next;
     thread->queues = served;
     return 0;
 }
 
 void io_thread_leave(struct io_thread *thread, struct served_queue *served)
 {
-    struct served_queue **at = &thread->queues;
-
-    while (*at && *at != served)
-        at = &(*at)->next;
-    if (!*at)
+    if (!served->at)
         return;
-    *at = served->next;
+    *served->at = served->next;
+    if (served->next)
+        served->next->at = served->at;
+    served->at = NULL;
     loop_remove(&thread->loop, &served->event);
 }

@@ -34,6 +34,7 @@ struct served_queue {
     struct loop_source event; /* first: the loop's callback casts back */
     struct queue *queue;      /* NULL: not connected */
     struct served_queue *next;
+    struct served_queue **at; /* what points to it; NULL: not served */
 };
 
 /* Something to be run on a thread soon. Intrusive; zero-initialised but for `run`. */

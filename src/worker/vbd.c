@@ -5,6 +5,7 @@
 #include "blkback/log.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,11 +16,9 @@ _Static_assert(1U << RING_ORDER_MAX == STATE_MAX_RING_PAGES, "as many pages as a
 
 struct vbd *vbd_find(const struct worker *worker, uint32_t number)
 {
-    struct vbd *vbd = worker->vbds;
+    struct table_link *link = table_find(&worker->numbers, number);
 
-    while (vbd && vbd->number != number)
-        vbd = vbd->next;
-    return vbd;
+    return link ? (struct vbd *)((char *)link - offsetof(struct vbd, by_number)) : NULL;
 }
 
 struct vbd *vbd_next(const struct vbd *vbd)
@@ -29,16 +28,16 @@ struct vbd *vbd_next(const struct vbd *vbd)
 
 void vbd_forget(struct vbd *vbd)
 {
-    for (struct vbd **at = &vbd->worker->vbds; *at; at = &(*at)->next)
-        if (*at == vbd) {
-            *at = vbd->next;
-            break;
-        }
+    table_remove(&vbd->by_number);
+    if (vbd->next)
+        vbd->next->at = vbd->at;
+    *vbd->at = vbd->next;
     vbd_pause_end(vbd);
     vbd_store_abandon(vbd);
     store_close(vbd->store);
     overlap_table_destroy(vbd->overlaps);
     slab_close(&vbd->slab);
+    worker_trim_later(vbd->worker);
     free(vbd);
 }
 
@@ -164,7 +163,11 @@ void vbd_open(struct worker *worker, const struct worker_message *message, int *
     vbd->opening.image_fd = -1;
     vbd_pause_init(vbd);
     vbd->next = worker->vbds;
+    vbd->at = &worker->vbds;
+    if (vbd->next)
+        vbd->next->at = &vbd->next;
     worker->vbds = vbd;
+    table_add(&worker->numbers, vbd->number, &vbd->by_number);
     int error = adopt_slab(vbd, fds);
 
     if (!error)

@@ -45,6 +45,8 @@ struct vbd_pause {
 
 struct vbd {
     struct vbd *next;
+    struct vbd **at; /* what points to it */
+    struct table_link by_number;
     struct worker *worker;
     uint32_t number;
     struct worker_open_store parameters; /* of the store in use */

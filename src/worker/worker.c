@@ -6,6 +6,7 @@
 #include "vbd.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +20,9 @@
 
 /* How long a worker stays for what it has started, once the broker has hung up. */
 #define LEAVE_MS 3000U
+
+/* How long after the last vbd that went the memory of such is given back. */
+#define TRIM_MS 1000U
 
 /* How long a broker may read nothing of what it is sent, when no more fits. */
 #define BROKER_HANGS_MS 5000
@@ -68,11 +72,22 @@ static int create_thread(struct worker *worker, const struct io_thread_params *p
     return error;
 }
 
+static void trim(struct loop_timer *timer)
+{
+    (void)timer;
+    (void)malloc_trim(0);
+}
+
+void worker_trim_later(struct worker *worker)
+{
+    loop_start_timer(&worker_main_thread(worker)->loop, &worker->trim_timer, TRIM_MS);
+}
+
 int worker_create(const struct worker_params *wanted, struct worker *out)
 {
     const unsigned threads = affordable(wanted->buffer_bytes, wanted->threads);
 
-    *out = (struct worker){.domid = wanted->domid};
+    *out = (struct worker){.domid = wanted->domid, .trim_timer.fire = trim};
     struct io_thread_params params = {
         .domid = wanted->domid,
         .threads = threads,

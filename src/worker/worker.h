@@ -4,6 +4,7 @@
 #define BLKBACK_WORKER_WORKER_H
 
 #include "blkback/queue.h"
+#include "blkback/table.h"
 #include "blkback/worker_protocol.h"
 #include "io_thread.h"
 
@@ -23,8 +24,10 @@ struct worker {
     struct grant_budget budget; /* nothing stays mapped before the broker allows it */
     struct loop_source broker;  /* our end of the socket */
     struct loop_timer leave_timer;
-    bool leaving; /* the broker has hung up */
+    struct loop_timer trim_timer; /* gives back what the vbds that are gone had */
+    bool leaving;                 /* the broker has hung up */
     struct vbd *vbds;
+    struct table numbers; /* the same by number */
 };
 
 struct worker_params {
@@ -50,6 +53,9 @@ bool worker_uring_restricted(const struct worker *worker);
 int worker_run(struct worker *worker, const char *sandbox);
 
 void worker_destroy(struct worker *worker);
+
+/* Has memory that was freed given back to the kernel in a while. */
+void worker_trim_later(struct worker *worker);
 
 /* Ends the loop of a worker that is leaving once everything that was started is answered. */
 void worker_leave_when_quiet(struct worker *worker);
