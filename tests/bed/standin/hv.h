@@ -20,7 +20,7 @@
 #define HV_MAGIC         0x62656468u
 #define HV_VERSION       2u
 #define HV_PAGE          4096u
-#define HV_DOMAINS       64u
+#define HV_DOMAINS       128u
 #define HV_PORTS         8192u   /* per domain */
 #define HV_GREFS         131072u /* per domain */
 #define HV_PAGES         131072u /* per domain, 512 MiB, sparse; as many as references */
