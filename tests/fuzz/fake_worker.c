@@ -108,7 +108,8 @@ static void check_sent(const struct worker_message *message, const int *fds, uns
         CHECK(fd_count == 0);
         CHECK(message->type == WORKER_RESUME || message->type == WORKER_DISCONNECT ||
               message->type == WORKER_CLOSE_STORE || message->type == WORKER_REFRESH_SIZE ||
-              message->type == WORKER_GRANT_BUDGET || message->type == WORKER_FINISH);
+              message->type == WORKER_GRANT_BUDGET || message->type == WORKER_FINISH ||
+              message->type == WORKER_LIMITS);
     }
     CHECK(message->vbd != 0 || message->type == WORKER_GRANT_BUDGET);
 }
@@ -293,7 +294,7 @@ static void handle(struct worker_process *worker, const struct worker_message *m
         open_store(worker, message, choice);
         return;
     }
-    if (!disk || message->type == WORKER_GRANT_BUDGET)
+    if (!disk || message->type == WORKER_GRANT_BUDGET || message->type == WORKER_LIMITS)
         return;
     switch (message->type) {
     case WORKER_CONNECT_QUEUE:
