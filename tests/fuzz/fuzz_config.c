@@ -98,7 +98,8 @@ static void load_disk(const char *path)
     struct config config = {.disk = {.max_segments = 11,
                                      .max_queues = 1,
                                      .work_per_turn = 1 << 20,
-                                     .log_lines_per_minute = 1}};
+                                     .log_lines_per_minute = 1,
+                                     .limits.weight = 1}};
     struct disk_config disk;
     struct disk_config untouched;
     char why[CONFIG_WHY_MAX];
@@ -130,7 +131,8 @@ static void check_name(const uint8_t *data, size_t size)
     struct config config = {.disk = {.max_segments = 11,
                                      .max_queues = 1,
                                      .work_per_turn = 1 << 20,
-                                     .log_lines_per_minute = 1}};
+                                     .log_lines_per_minute = 1,
+                                     .limits.weight = 1}};
     char name[220];
     char path[800];
     unsigned wrong = 9;
