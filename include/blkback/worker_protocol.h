@@ -15,7 +15,7 @@
  *     W QUEUE_CONNECTED     the queue's index
  *     W QUEUE_FAILED        the reason
  *     B FINISH              serve and answer what the rings hold, then as DISCONNECT
- *     B DISCONNECT          all queues of the vbd, at once
+ *     B DISCONNECT          all queues of the vbd, at once; behind FINISH both have one answer
  *     W DISCONNECTED        rings unmapped, event channels closed
  *     W DRAINED             and no I/O of it in flight either
  *     B CLOSE_STORE         implies DISCONNECT; no answers but the next

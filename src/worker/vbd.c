@@ -111,12 +111,36 @@ void vbd_hold(struct vbd *vbd)
             vbd_queue_hold(&vbd->queues[i]);
 }
 
+static void release_rings(struct vbd *vbd)
+{
+    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
+        vbd_queue_disconnect(&vbd->queues[i]);
+    vbd_pause_end(vbd);
+}
+
+static void let_go_of_rings(struct vbd *vbd)
+{
+    const struct worker_message disconnected = worker_message(WORKER_DISCONNECTED, vbd->number);
+
+    if (vbd->closing)
+        return;
+    if (vbd->finishing)
+        vbd_forget_loss(vbd);
+    vbd->finishing = false;
+    release_rings(vbd);
+    worker_send(vbd->worker, &disconnected);
+    vbd->disconnecting = true;
+    if (vbd_in_flight(vbd) == 0)
+        finish_disconnect(vbd);
+}
+
 static void disconnect_when_idle(struct vbd *vbd)
 {
     for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
         if (vbd->queues[i].served.queue && !vbd_queue_idle(&vbd->queues[i]))
             return;
-    vbd_disconnect(vbd);
+    vbd->finished = true;
+    let_go_of_rings(vbd);
 }
 
 void vbd_queue_quiet(struct vbd *vbd)
@@ -202,6 +226,7 @@ static unsigned connected_queues(const struct vbd *vbd)
 
 void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wanted, int *fds)
 {
+    vbd->finished = false;
     if (!acceptable(vbd, wanted)) {
         worker_send_text(vbd->worker, WORKER_QUEUE_FAILED, vbd->number, -EINVAL,
                          "not now, or not such a queue");
@@ -233,13 +258,6 @@ void vbd_connect_queue(struct vbd *vbd, const struct worker_connect_queue *wante
 
 /* ---- letting go ---- */
 
-static void release_rings(struct vbd *vbd)
-{
-    for (unsigned i = 0; i < STATE_MAX_QUEUES; i++)
-        vbd_queue_disconnect(&vbd->queues[i]);
-    vbd_pause_end(vbd);
-}
-
 void vbd_finish(struct vbd *vbd)
 {
     if (vbd->closing || vbd->disconnecting)
@@ -254,18 +272,11 @@ void vbd_finish(struct vbd *vbd)
 
 void vbd_disconnect(struct vbd *vbd)
 {
-    const struct worker_message disconnected = worker_message(WORKER_DISCONNECTED, vbd->number);
-
-    if (vbd->closing)
-        return;
-    if (vbd->finishing)
-        vbd_forget_loss(vbd);
-    vbd->finishing = false;
-    release_rings(vbd);
-    worker_send(vbd->worker, &disconnected);
-    vbd->disconnecting = true;
-    if (vbd_in_flight(vbd) == 0)
-        finish_disconnect(vbd);
+    /* It crossed the answers to FINISH, which are its own, too. */
+    if (vbd->finished)
+        vbd->finished = false;
+    else
+        let_go_of_rings(vbd);
 }
 
 void vbd_close(struct vbd *vbd)

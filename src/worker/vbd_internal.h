@@ -63,6 +63,7 @@ struct vbd {
     bool recovering;            /* not all queues of a predecessor are connected yet: the others
                                    wait */
     bool finishing;             /* to be disconnected when the rings are empty */
+    bool finished;              /* that has happened; until a ring is connected again */
     bool disconnecting;         /* DRAINED is owed */
     bool limits_known;          /* the first ones have come */
     bool closing;               /* STORE_CLOSED is owed */

@@ -78,6 +78,26 @@ def a_worker_that_hangs_does_not_hold_up_a_removal(t):
     front.free(strict=True)
 
 
+@cases.add
+def a_worker_that_closes_late_is_not_ended(t):
+    """It answers when the broker has given up waiting and asked again: one worker, and the disk is connected anew."""
+    disk = t.disk("blkbackd")
+    front = disk.connect()
+    worker = disk.daemon.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    disk.vbd.set_front_state(CLOSED)
+    t.bed.wait_for(lambda: "not all answered" in open(disk.daemon.log, encoding="utf-8").read(), "the broker's second request")
+    os.kill(worker, signal.SIGCONT)
+    disk.vbd.wait_backend(CLOSED)
+    front.free(strict=True)
+    front = disk.frontend()
+    front.reset()
+    front.connect()
+    disk.serves(front)
+    assert disk.daemon.workers() == [worker], "another worker"
+    front.close()
+
+
 def env_of(t, path):
     t.faults = Faults(t.bed, path)
     return t.faults.environment()
