@@ -6,6 +6,7 @@
 import os
 import signal
 import statistics
+import threading
 import time
 
 from bedlib.crowd import KIB, Crowd, Usage, raise_descriptor_limit
@@ -114,6 +115,46 @@ def many_domains(t):
     settled(crowd)
     _, workers, _ = idle(crowd, 2)
     assert workers == 0, f"workers woke up {workers} times"
+    check_gone(t, crowd, before)
+
+
+def work(member, failures):
+    """Verified I/O, in a thread of its own: the library lets go of Python's lock."""
+    try:
+        front = member.front
+        pool = front.pool(32, aliases=False)
+        front.exercise(member.contents, requests=150, depth=8, max_segments=4, readonly=0, timeout_ms=120000, pool=pool)
+    except Exception as e:  # noqa: BLE001 - told together
+        failures.append((member.number, e))
+
+
+@cases.add
+def all_busy_at_once(t):
+    """Every byte is right, nobody is forgotten, memory is there for all and given back."""
+    crowd, before, _ = crowd_of(t, how_many(t))
+    idle_usage, failures = settled(crowd), []
+    for member in crowd.members:
+        member.contents = bytearray(crowd.image_size)
+    for _ in range(2):
+        threads = [threading.Thread(target=work, args=(member, failures)) for member in crowd.members]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+            t.extend()
+    assert not failures, f"{len(failures)} of {len(crowd.members)}, first {failures[0]}"
+    with open(crowd.daemon.log, encoding="utf-8", errors="replace") as f:
+        log = f.read()
+    assert "failed" not in log and "emory" not in log, log[-2000:]
+    for member in crowd.members:
+        with open(member.path, "rb") as f:
+            assert f.read() == member.contents, f"the image of disk {member.number} differs"
+    after = settled(crowd).since(idle_usage)
+    each = after["anonymous"] / len(crowd.members)
+    print(f"# {len(crowd.members)} disks: {each / KIB:.1f} KiB each stay after all were busy", flush=True)
+    assert after["descriptors"] == 0, f"{after['descriptors']} descriptors more than before"
+    if not sanitized(t):
+        assert each < 140 * KIB, f"{each / KIB:.1f} KiB each stay"
     check_gone(t, crowd, before)
 
 
