@@ -8,8 +8,8 @@ A B C A B C ..., and the ratios are taken within such a turn. CPU is what the em
 everything in it: the backend, dom0's kernel, the hypervisor on dom0's behalf. It is the same for every backend, and another's
 load on this machine changes it little, unlike speed.
 
-What was measured is appended to a file, one line of JSON for each workload; what is in it is not measured again, so that a run
-that was ended goes on where it stopped.
+What was measured is appended to a file, one line of JSON for each workload; what is in it is not measured again (of the same
+build, with the same settings), so that a run that was ended goes on where it stopped.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -30,6 +31,7 @@ import xenhost  # noqa: E402 (found by the path above)
 from counters import Counters  # noqa: E402
 from bedlib import bench_xen  # noqa: E402
 
+RELEASE = os.path.join(ROOT, "build", "release", "bin")
 GUEST = "g"
 LETTERS = {"blkbackd": "a", "persistent": "b", "blkback": "c", "loop": "c", "loop_direct": "d", "qdisk": "e",
            "qdisk_direct": "f"}
@@ -265,8 +267,8 @@ def parse(arguments):
     parser = argparse.ArgumentParser(prog="bench --xen", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--xen", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--bin", default=os.path.join(ROOT, "build", "release", "bin"),
-                        help="folder with the binaries (default: build/release/bin)")
+    parser.add_argument("--bin", default=RELEASE,
+                        help="folder with the binaries (default: build/release/bin, built when missing)")
     parser.add_argument("--backing", action="append", choices=BACKENDS, help="only this one; may be given several times")
     parser.add_argument("--only", default="", help="workloads whose name begins with this")
     parser.add_argument("--turns", type=int, default=3,
@@ -289,18 +291,19 @@ def key(record):
     return tuple(record[name] for name in bench_xen.SETTINGS)
 
 
-def run(options, kept, deadline):
-    """Measures what is not kept yet. Returns what is left when the time is over."""
-    mark = fingerprint(options.bin)
-    todo = []
-    for backing in options.backing or BACKENDS:
-        for workload in workloads(backing, options.long):
-            record = {"backing": backing, "workload": workload.name, "turns": options.turns, "seconds": options.seconds,
-                      "ring_order": options.ring_order, "engine": options.engine, "build": mark}
-            if workload.name.startswith(options.only) and key(record) not in kept:
-                todo.append((backing, workload, record))
-    if not todo:
-        return 0
+def select(options):
+    """What is to be measured: [(backing, workload, its record without results)]."""
+    common = {"turns": options.turns, "seconds": options.seconds, "ring_order": options.ring_order, "engine": options.engine,
+              "build": fingerprint(options.bin)}
+    return [(backing, workload, {"backing": backing, "workload": workload.name, **common})
+            for backing in options.backing or BACKENDS for workload in workloads(backing, options.long)
+            if workload.name.startswith(options.only)]
+
+
+def run(options, todo, deadline):
+    """Boots the host and measures; what is done is taken from todo and kept in the file."""
+    shutil.rmtree(options.results, ignore_errors=True)
+    os.makedirs(options.results)
     image = xenhost.build_image()
     counters = Counters(options.results)
     with xenhost.XenHost(image, options.results, cpus=2, extra=("-name", "bench,debug-threads=on", *counters.args)) as host:
@@ -317,35 +320,56 @@ def run(options, kept, deadline):
                 bench.set_up(backing)
             begun = time.monotonic()
             record["results"], record["counts"] = bench.measure(workload)
-            kept[key(record)] = record
             with open(options.raw, "a", encoding="utf-8") as raw:
                 raw.write(json.dumps(record) + "\n")
             todo.pop(0)
             print(f"measured: {backing}, {workload.name} ({time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
-    return len(todo)
+
+
+def run_all(options, todo):
+    """Measures, on another host when one fails, until all is done, the time is over, or two hosts have failed at the same."""
+    deadline = time.monotonic() + options.minutes * 60
+    failed_at = None
+    while todo and time.monotonic() < deadline:
+        try:
+            run(options, todo, deadline)
+        except (xenhost.HostError, TimeoutError) as error:
+            print(f"bench: the Xen host: {error}", file=sys.stderr, flush=True)
+            if failed_at == len(todo):
+                break
+            failed_at = len(todo)
+    if todo:
+        print(f"bench: {len(todo)} workloads are left; what was measured is kept, the same command goes on with the rest",
+              file=sys.stderr)
+
+
+def build(options):
+    """The default binaries are built when they are missing."""
+    if options.bin == RELEASE and not os.access(os.path.join(RELEASE, "blkbackd"), os.X_OK):
+        for command in (["cmake", "--preset", "release"], ["cmake", "--build", "--preset", "release"]):
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def main(arguments=None):
     options = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    shutil.rmtree(options.results, ignore_errors=True)
-    os.makedirs(options.results)
+    build(options)
     if options.again and os.path.exists(options.raw):
         os.unlink(options.raw)
-    kept = {key(record): record for record in bench_xen.load(options.raw)}
-    try:
-        left = run(options, kept, time.monotonic() + options.minutes * 60)
-    except (xenhost.HostError, TimeoutError) as error:
-        print(f"bench: the Xen host: {error}\nbench: what was measured until then is kept; run the same again to go on",
-              file=sys.stderr)
-        return 1
-    if left:
-        print(f"bench: the time is over, {left} workloads are left; run the same again to go on", file=sys.stderr)
-    records = list(kept.values())
-    print(json.dumps(records) if options.json else bench_xen.tables(records))
-    if options.write:
+    wanted = select(options)
+    kept = {key(record) for record in bench_xen.load(options.raw)}
+    todo = [one for one in wanted if key(one[2]) not in kept]
+    run_all(options, todo)
+    # The page has all that was measured in the same way, not only what was asked for this time.
+    same = {tuple(record[name] for name in bench_xen.SETTINGS[2:]) for _, _, record in wanted}
+    records = [r for r in bench_xen.load(options.raw) if tuple(r[name] for name in bench_xen.SETTINGS[2:]) in same]
+    if options.json:
+        print(json.dumps(records))
+    elif records:
+        print(bench_xen.tables(records))
+    if options.write and records:
         bench_xen.write(records)
-    return 0
+    return 1 if todo else 0
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ struct cpu_counters {
     uint64_t instructions[AREAS];
     uint64_t syscalls;
     uint64_t hypercalls[HYPERCALLS];
-    uint64_t unused[4]; // whole cache lines: each CPU has a thread
+    uint64_t spins;
+    uint64_t unused[3]; // whole cache lines: each CPU has a thread
 };
 
 // A piece of code without branches into it.
@@ -82,6 +83,8 @@ static struct header *header;
 static struct cpu_counters *counters;
 // The last small number that Linux put into %eax, by CPU: before a hypercall its number.
 static unsigned last_number[CPUS];
+// Whether the last block ended with "pause".
+static bool paused[CPUS];
 static struct block *profile; // NULL when there is none
 static pthread_mutex_t profile_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -100,10 +103,28 @@ static void *packed(enum area area, size_t instructions)
     return (void *)(instructions * AREAS + area); // NOLINT(performance-no-int-to-ptr)
 }
 
+// Waiting for another CPU, as for a lock, lasts as long as this machine wants: "pause" and what
+// follows it up to the next branch, the look whether it is over, are no work.
+static bool is_waiting(unsigned cpu)
+{
+    const bool waiting = paused[cpu];
+    paused[cpu] = false;
+    return waiting;
+}
+
+static void on_pause(unsigned cpu, void *data)
+{
+    (void)data;
+    if (cpu < CPUS) {
+        counters[cpu].spins++;
+        paused[cpu] = true;
+    }
+}
+
 static void on_block(unsigned cpu, void *data)
 {
     const uintptr_t value = (uintptr_t)data;
-    if (cpu < CPUS) {
+    if (cpu < CPUS && !is_waiting(cpu)) {
         counters[cpu].instructions[value % AREAS] += value / AREAS;
     }
 }
@@ -111,7 +132,7 @@ static void on_block(unsigned cpu, void *data)
 static void on_profiled_block(unsigned cpu, void *data)
 {
     struct block *block = data;
-    if (cpu < CPUS) {
+    if (cpu < CPUS && !is_waiting(cpu)) {
         counters[cpu].instructions[area_of(block->address)] += block->instructions;
         block->executed[cpu]++;
     }
@@ -160,15 +181,17 @@ static struct block *profile_entry(uint64_t address, uint64_t instructions)
     return found;
 }
 
-// A PV guest's program enters its kernel, and the kernel the hypervisor, by the same instruction,
-// the latter with the hypercall's number in %eax ("mov $NUMBER,%eax").
-static void look_for_call(struct qemu_plugin_insn *insn)
+// "pause", and calls: a PV guest's program enters its kernel, and the kernel the hypervisor, by the
+// same instruction, the latter with the hypercall's number in %eax ("mov $NUMBER,%eax").
+static void look_for(struct qemu_plugin_insn *insn)
 {
     const size_t size = qemu_plugin_insn_size(insn);
     const uint8_t *code = qemu_plugin_insn_data(insn);
     const enum area area = area_of(qemu_plugin_insn_vaddr(insn));
     uint32_t number = 0;
-    if (size == 2 && code[0] == 0x0f && code[1] == 0x05) {
+    if (size == 2 && code[0] == 0xf3 && code[1] == 0x90) {
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, on_pause, NO_REGISTERS, NULL);
+    } else if (size == 2 && code[0] == 0x0f && code[1] == 0x05) {
         qemu_plugin_register_vcpu_insn_exec_cb(insn, area == PROGRAMS ? on_syscall : on_hypercall,
                                                NO_REGISTERS, NULL);
     } else if (size == 5 && code[0] == 0xb8 && area == LINUX) {
@@ -193,7 +216,7 @@ static void on_translation(plugin_id id, struct qemu_plugin_tb *block)
                                              packed(area_of(address), instructions));
     }
     for (size_t i = 0; i < instructions; i++) {
-        look_for_call(qemu_plugin_tb_get_insn(block, i));
+        look_for(qemu_plugin_tb_get_insn(block, i));
     }
 }
 

@@ -38,8 +38,10 @@ class Counters:
             time.sleep(0.02)
 
     def read(self, cpu):
-        """{what: how often}: instructions by area, "syscalls", and hypercalls by their number."""
-        numbers = struct.unpack_from(f"<{4 + HYPERCALLS}Q", self.memory, HEADER_BYTES + cpu * CPU_BYTES) if self.memory else ()
+        """{what: how often}: instructions by area but those of waiting for another CPU, "syscalls", "spins" of such waiting, and
+        hypercalls by their number."""
+        numbers = struct.unpack_from(f"<{5 + HYPERCALLS}Q", self.memory, HEADER_BYTES + cpu * CPU_BYTES) if self.memory else ()
         counts = dict(zip((*AREAS, "syscalls"), numbers))
-        counts.update((number, count) for number, count in enumerate(numbers[4:]))
+        counts.update(enumerate(numbers[4:4 + HYPERCALLS]))
+        counts["spins"] = numbers[-1] if numbers else 0
         return counts

@@ -20,10 +20,11 @@ BACKINGS = {"null": "A null_blk device", "memory": "A file in memory (tmpfs)", "
 
 
 def load(path):
+    """The records in a file; none where there is no file. A last line that is cut, by an end while it was written, is none."""
     if not os.path.exists(path):
         return []
     with open(path, encoding="utf-8") as raw:
-        return [json.loads(line) for line in raw]
+        return [json.loads(line) for line in raw if line.endswith("}\n")]
 
 
 def others(found):
@@ -182,7 +183,7 @@ The figures are in `docs/performance-xen.jsonl`, a line of JSON a workload: `bac
 `ring_order`, `engine` and `build` (a hash of the binaries), and `results`: for each backend a list of one object a turn: `iops`, `mean` and
 `p99` (us, as fio says), `cpu` and `guest_cpu` (us per I/O), `kicks` and `interrupts` (events per I/O that dom0 and the guest received).
 `counts` has for each backend what dom0's CPU executed per I/O in a run of its own: instructions of `programs`, of `linux` and of
-`xen`, `syscalls`, and hypercalls by their number. A plugin in the emulator counts that (`tests/xen/count.c`); the hypercall of a program's
+`xen` but not of waiting for the other CPU, which is in `spins`, `syscalls`, and hypercalls by their number. A plugin in the emulator counts that (`tests/xen/count.c`); the hypercall of a program's
 ioctl that passes its number on counts as the one before it.
 {end}
 """
