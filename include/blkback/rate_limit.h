@@ -31,7 +31,8 @@ struct rate_limit {
     struct rate_bucket bytes;
 };
 
-/* As in the configuration; 0 as a rate: no limit; 0 as a burst: a tenth of a second's worth. */
+/* As in the configuration; 0 as a rate: no limit; 0 as a burst: one, and a
+ * tenth of a second's worth. */
 struct rate_settings {
     uint64_t requests, requests_burst; /* per second; at once */
     uint64_t bytes, bytes_burst;

@@ -39,8 +39,10 @@ static uint64_t ticks_for(uint64_t count, uint64_t rate)
 
 static uint64_t depth_for(uint64_t burst, uint64_t rate)
 {
-    const uint64_t least = ticks_for(1, rate) + LATE;
-    const uint64_t depth = burst ? ticks_for(burst, rate) : DEPTH_STANDARD;
+    const uint64_t one = ticks_for(1, rate);
+    const uint64_t least = one + LATE;
+    /* On top of one, or a host that is late by more than LATE would not reach low rates. */
+    const uint64_t depth = burst ? ticks_for(burst, rate) : one + DEPTH_STANDARD;
 
     return depth < least ? least : depth;
 }
