@@ -52,6 +52,9 @@ const char *published_name(unsigned node);
  * when there is to be no such node. */
 int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX]);
 
+/* Whether all that is published of the two is the same. */
+bool published_alike(const struct offer *one, const struct offer *other);
+
 /* Whether it may change with the medium or its size, while a frontend is connected. */
 bool published_of_medium(unsigned node);
 

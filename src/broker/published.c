@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <xen/io/blkif.h>
 
 /* What depends on the store is published once it is open, the rest always. */
@@ -158,4 +159,16 @@ int published_value(unsigned node, const struct offer *offer, char value[NEGOTIA
 bool published_of_medium(unsigned node)
 {
     return table[node].needs == NEEDS_STORE && table[node].value != discard;
+}
+
+bool published_alike(const struct offer *one, const struct offer *other)
+{
+    for (unsigned node = 0; node < published_nodes(); node++) {
+        char values[2][NEGOTIATE_VALUE_MAX] = {"", ""};
+
+        if (published_value(node, one, values[0]) != published_value(node, other, values[1]) ||
+            strcmp(values[0], values[1]) != 0)
+            return false;
+    }
+    return true;
 }

@@ -102,8 +102,7 @@ int vbd_publish_init_wait(struct vbd *vbd)
  * requests to xenstored. */
 static bool all_published(const struct vbd *vbd)
 {
-    return vbd->published_known && !vbd->look_anew &&
-           memcmp(&vbd->published, &vbd->offer, sizeof(vbd->offer)) == 0;
+    return vbd->published_known && !vbd->look_anew && published_alike(&vbd->published, &vbd->offer);
 }
 
 int vbd_publish_connected(struct vbd *vbd)

@@ -150,6 +150,24 @@ static void what_belongs_to_the_medium(void **state)
     assert_int_equal(found, 4);
 }
 
+/* What is not different need not be written again. */
+static void offers_are_alike_when_all_their_nodes_are(void **state)
+{
+    struct offer one = with_store();
+    struct offer other = one;
+
+    (void)state;
+    assert_true(published_alike(&one, &other));
+    assert_false(published_alike(&one, &no_store));
+    other.size += 4096;
+    assert_false(published_alike(&one, &other));
+    other = one;
+    other.discard_granularity = 4096; /* says nothing without discard */
+    assert_true(published_alike(&one, &other));
+    one.discard = other.discard = true;
+    assert_false(published_alike(&one, &other));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +178,7 @@ int main(void)
         cmocka_unit_test(discards),
         cmocka_unit_test(persistent_grants),
         cmocka_unit_test(what_belongs_to_the_medium),
+        cmocka_unit_test(offers_are_alike_when_all_their_nodes_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
