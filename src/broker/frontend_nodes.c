@@ -23,9 +23,12 @@ static int read_node(struct xenstore *xs, struct reading *reading, const char *d
     switch (error) {
     case 0:
         break;
+    /* What is no valid value of any node, and names the reason when it is refused. */
     case -E2BIG:
+        *value = "(too long)";
+        return 0;
     case -EILSEQ:
-        *value = "";
+        *value = "(not text)";
         return 0;
     case -ENOENT:
     case -EACCES: /* the guest has taken our right to read it: as if it weren't there */

@@ -136,7 +136,7 @@ static void page_0_may_be_missing_where_others_are_not(void **state)
     assert_null(nodes.rings[0].ring_refs[3]); /* after the gap: nobody asks */
 }
 
-static void text_that_is_none_is_empty(void **state)
+static void what_is_no_value_is_said_to_be_none(void **state)
 {
     char longest[1500];
     (void)state;
@@ -145,9 +145,9 @@ static void text_that_is_none_is_empty(void **state)
     fake_set_bytes(xs, FRONT "/event-channel", "1\0002", 3);
     fake_set_bytes(xs, FRONT "/protocol", longest, 64);
     assert_int_equal(read_all(), 0);
-    assert_string_equal(nodes.rings[0].ring_ref, "");
-    assert_string_equal(nodes.rings[0].event_channel, "");
-    assert_string_equal(nodes.protocol, "");
+    assert_string_equal(nodes.rings[0].ring_ref, "(too long)");
+    assert_string_equal(nodes.rings[0].event_channel, "(not text)");
+    assert_string_equal(nodes.protocol, "(too long)");
 }
 
 static void nodes_we_may_not_read_are_not_there(void **state)
@@ -189,7 +189,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(page_0_may_be_missing_where_others_are_not, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(text_that_is_none_is_empty, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_no_value_is_said_to_be_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nodes_we_may_not_read_are_not_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_session_is_an_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_conflict_reads_everything_again, set_up, tear_down),
