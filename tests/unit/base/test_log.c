@@ -136,17 +136,60 @@ static void burst_then_silence_then_how_many_were_dropped(void **state)
                                    "test: info: m1\ntest: info: m2\n");
 }
 
+static unsigned lines_let_through(struct log_limit *limit, int tries)
+{
+    unsigned lines = 0;
+
+    for (int i = 0; i < tries; i++)
+        log_limited(limit, LOG_LEVEL_INFO, "x");
+    for (const char *c = written(); *c; c++)
+        lines += *c == '\n';
+    return lines;
+}
+
+static void pace_is_in_lines_per_minute(void **state)
+{
+    static const struct {
+        unsigned per_minute, at_once;
+    } paces[] = {{1, 1}, {7, 7}, {19, 19}, {20, 20}, {60, 20}, {0, 20}};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(paces) / sizeof(paces[0]); i++) {
+        struct log_limit limit = {0};
+
+        log_limit_pace(&limit, paces[i].per_minute);
+        assert_int_equal(lines_let_through(&limit, 40), paces[i].at_once);
+    }
+    struct log_limit limit = {0};
+    log_limit_pace(&limit, 200); /* one each 300 ms */
+    (void)lines_let_through(&limit, 40);
+    sleep_ms(350);
+    assert_in_range(lines_let_through(&limit, 40), 1, 19);
+}
+
+/* As when the configuration is read again. */
+static void pace_can_be_changed(void **state)
+{
+    uint64_t dropped = 0;
+    struct log_limit limit = {.dropped = &dropped};
+
+    (void)state;
+    assert_int_equal(lines_let_through(&limit, 1), 1); /* 19 are left, of which 5 remain */
+    log_limit_pace(&limit, 5);
+    assert_int_equal(lines_let_through(&limit, 40), 5);
+    assert_int_equal(dropped, 35);
+    log_limit_pace(&limit, 60000); /* a line each millisecond */
+    sleep_ms(100);
+    assert_int_equal(lines_let_through(&limit, 20), 20);
+    assert_int_equal(dropped, 35);
+}
+
 static void zero_initialised_limit_lets_twenty_through(void **state)
 {
     struct log_limit limit = {0};
-    unsigned lines = 0;
 
     (void)state;
-    for (int i = 0; i < 100; i++)
-        log_limited(&limit, LOG_LEVEL_INFO, "x");
-    for (const char *c = written(); *c; c++)
-        lines += *c == '\n';
-    assert_int_equal(lines, 20);
+    assert_int_equal(lines_let_through(&limit, 100), 20);
 }
 
 static void lines_below_the_threshold_take_no_token(void **state)
@@ -224,6 +267,8 @@ int main(void)
         TEST(long_line_is_cut_and_ends_in_a_newline),
         TEST(errno_is_left_alone),
         TEST(burst_then_silence_then_how_many_were_dropped),
+        TEST(pace_is_in_lines_per_minute),
+        TEST(pace_can_be_changed),
         TEST(zero_initialised_limit_lets_twenty_through),
         TEST(lines_below_the_threshold_take_no_token),
         TEST(stuck_reader_loses_lines_and_blocks_no_one),

@@ -164,9 +164,8 @@ void rig_store(struct connection_file *made)
     (void)close(fd);
 }
 
-void rig_store_slab(const char *name, uint64_t reads, uint64_t read_bytes)
+struct slab_header *rig_slab(void)
 {
-    char path[TEST_PATH_MAX];
     struct slab_header *header = calloc(1, sizeof(*header));
 
     assert_non_null(header);
@@ -174,6 +173,21 @@ void rig_store_slab(const char *name, uint64_t reads, uint64_t read_bytes)
     header->version_major = STATE_VERSION_MAJOR;
     header->queue_count = 1;
     header->file_size = 1 << 20;
+    return header;
+}
+
+void rig_store_slab_as(const char *name, struct slab_header *header)
+{
+    char path[TEST_PATH_MAX];
+
+    test_file_write(test_path(rig_state_dir, name, path), header, sizeof(*header));
+    free(header);
+}
+
+void rig_store_slab(const char *name, uint64_t reads, uint64_t read_bytes)
+{
+    struct slab_header *header = rig_slab();
+
     header->queues[0].in_flight = 9;
     header->queues[0].statistics.reads = reads;
     header->queues[0].statistics.writes = 22;
@@ -182,6 +196,5 @@ void rig_store_slab(const char *name, uint64_t reads, uint64_t read_bytes)
     header->queues[0].statistics.discards = 7;
     header->queues[0].statistics.errors = 5;
     header->queues[0].statistics.read_bytes = read_bytes;
-    test_file_write(test_path(rig_state_dir, name, path), header, sizeof(*header));
-    free(header);
+    rig_store_slab_as(name, header);
 }

@@ -42,6 +42,10 @@ struct connection_file rig_connection(uint32_t domid, uint32_t devid, const char
 /* Writes the disk's state file. */
 void rig_store(struct connection_file *made);
 
+/* An empty slab of one ring, for rig_store_slab_as() to write and free. */
+struct slab_header *rig_slab(void);
+void rig_store_slab_as(const char *name, struct slab_header *header);
+
 /* A slab of one ring with its counters. */
 void rig_store_slab(const char *name, uint64_t reads, uint64_t read_bytes);
 
