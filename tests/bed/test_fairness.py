@@ -5,7 +5,14 @@
 The neighbour's storage takes 10 ms on average for each request, of which it has 8 under way: it needs little of the host's CPU,
 and what it loses is time that its requests wait for the flood's. It is measured beside the flood and beside a guest whose CPU is as
 busy without asking anything of the daemon, by turns; the median of the ratios counts. Two guests that each want a whole CPU
-share what there is as the host's scheduler decides."""
+share what there is as the host's scheduler decides.
+
+Which limit a case tells of: large requests to another disk of the guest take a third and more of the neighbour's throughput with
+work-per-turn = 1024M, which no pass reaches. The others pass without their limits too, on two CPUs: bad requests move no data, and
+a ring holds 1024 of them at most; looking for nothing, with max-event-delay = 0, is short, and other rings are looked at after it;
+states are the broker's work, not the worker's; and another guest has a worker of its own. They hold the daemon to that. The limits
+on events and states save the host's CPU; hostile_timing/storms-of-events-are-delayed and hostile_nodes/storms-of-states-have-a-pace
+fail without them."""
 
 import contextlib
 import mmap
