@@ -5,17 +5,18 @@
 
 import os
 import signal
-import statistics
-import threading
 import time
 
-from bedlib.crowd import KIB, Crowd, Usage, raise_descriptor_limit
+from bedlib import bench_scale
+from bedlib.bench_scale import crowd_of, idle, settled
+from bedlib.crowd import KIB
 from bedlib.testing import Cases
+from test_counts import Strace
 
 cases = Cases()
 cases.argument("--disks", type=int, default=0, help="how many disks there are")
 SOME, MANY = 150, 1000  # some: more than a socket between broker and worker takes messages at once
-RECORD = 2  # of a state directory's files, for each disk
+KEEPS = 0.95  # of its speed alone
 
 
 def how_many(t, most=MANY):
@@ -28,82 +29,73 @@ def sanitized(t):
         return b"__asan_init" in (program := f.read()) or b"__tsan_init" in program
 
 
-def crowd_of(t, count, domains=1, **daemon):
-    """A daemon with a disk, whose worker is not the crowd's, and then the others. (crowd, usage before, costs)"""
-    raise_descriptor_limit()
-    crowd = Crowd(t.bed, t.blkbackd(log_level="info", **daemon))
-    crowd.add(t.new_domain(), 0)
-    guests = [t.new_domain() for _ in range(domains)]
-    if domains == 1:
-        guests = [crowd.members[0].vbd.domain]
-    before, costs = crowd.usage(), []
-    for number in range(1, count):
-        used = crowd.usage() if domains == 1 else None
-        crowd.add(guests[number % len(guests)], number)
-        if used:
-            costs.append(crowd.usage().since(used))
-        if number % 100 == 0:
-            t.extend()
-    return crowd, before, costs
-
-
-def settled(crowd):
-    """Usage when what may be given back has been: workers look for that 5 s after their last activity."""
-    time.sleep(6.5)
-    return crowd.usage()
-
-
-def middle(costs, name):
-    return statistics.median(cost[name] for cost in costs)
-
-
-def idle(crowd, seconds):
-    """Wake-ups of the broker and of the workers, and the processor time of all, in so many seconds."""
-    workers, broker = Usage(crowd.daemon.workers()), Usage([crowd.daemon.process.pid])
-    time.sleep(seconds)
-    workers, broker = (Usage(crowd.daemon.workers()).since(workers), Usage([crowd.daemon.process.pid]).since(broker))
-    return broker["wakeups"], workers["wakeups"], broker["cpu_ns"] + workers["cpu_ns"]
-
-
 def check_gone(t, crowd, before):
     """All but the first are detached: what they held is given back."""
-    for member in crowd.members[:0:-1]:
-        crowd.remove(member)
-        if member.number % 100 == 0:
-            t.extend()
-    t.bed.wait_for(lambda: len(os.listdir(f"{crowd.daemon.dir}/state")) == RECORD, "the state files to go")
-    t.bed.wait_for(lambda: len(crowd.daemon.workers()) == 1, "the workers to leave")
-    after = settled(crowd).since(before)
-    assert after["descriptors"] == 0, f"{after['descriptors']} descriptors more than before"
-    assert after["mappings"] < 20, f"{after['mappings']} mappings more than before"
+    left = bench_scale.gone(t, crowd, before)
+    assert left["left_descriptors"] == 0, f"{left['left_descriptors']} descriptors more than before"
+    assert left["left_mappings"] < 20, f"{left['left_mappings']} mappings more than before"
     if not sanitized(t):
-        assert after["anonymous"] < 2048 * KIB, f"{after['anonymous'] // KIB} KiB more than before"
+        assert left["left_kib"] < 2048, f"{left['left_kib']:.0f} KiB more than before"
 
 
 @cases.add
 def attached_one_by_one_then_idle_then_gone(t):
     count = how_many(t)
     crowd, before, costs = crowd_of(t, count)
-    part = max(20, len(costs) // 10)
-    first, last = costs[:part], costs[-part:]
-    cpu, growth = middle(last, "cpu_ns") / 1e6, middle(last, "cpu_ns") / middle(first, "cpu_ns")
-    requests = middle(last, "wakeups") / middle(first, "wakeups")
-    now = settled(crowd)
-    memory = now.since(before)["anonymous"] / (count - 1)
+    cost = bench_scale.attached(costs)
+    memory = settled(crowd).since(before)["anonymous"] / (count - 1) / KIB
     seconds = 10 if t.long else 3
-    broker, workers, cpu_ns = idle(crowd, seconds)
-    print(f"# {count} disks: attach {cpu:.2f} ms of processor time, last to first {growth:.2f}; {memory / KIB:.1f} KiB each; "
-          f"idle: {broker} and {workers} wake-ups in {seconds} s, {cpu_ns / seconds / 1e7:.3f} % of a processor", flush=True)
-    assert requests < 1.3, f"the last ones took {requests:.2f} times the wake-ups of the first"
-    assert workers == 0, f"workers woke up {workers} times in {seconds} s"
+    rest = idle(crowd, seconds)
+    print(f"# {count} disks: attach {cost['attach_ms']:.2f} ms of processor time, last to first {cost['attach_growth']:.2f}; "
+          f"{memory:.1f} KiB each; idle: {rest['idle_broker']} and {rest['idle_workers']} wake-ups in {seconds} s, "
+          f"{rest['idle_percent']:.3f} % of a processor", flush=True)
+    assert cost["attach_wakeups_growth"] < 1.3, f"the last ones took {cost['attach_wakeups_growth']:.2f} times the wake-ups of the first"
+    assert rest["idle_workers"] == 0, f"workers woke up {rest['idle_workers']} times in {seconds} s"
     if not sanitized(t):
-        assert cpu < 5, f"an attach takes {cpu:.2f} ms"
-        assert growth < 1.5, f"the last ones took {growth:.2f} times the processor time of the first"
-        assert memory < 64 * KIB, f"{memory / KIB:.1f} KiB for each idle disk"
+        assert cost["attach_ms"] < 5, f"an attach takes {cost['attach_ms']:.2f} ms"
+        assert cost["attach_growth"] < 1.5, f"the last ones took {cost['attach_growth']:.2f} times the processor time of the first"
+        assert memory < 64, f"{memory:.1f} KiB for each idle disk"
     t.extend()
     check_gone(t, crowd, before)
-    alone = idle(crowd, seconds)[0]
+    alone, broker = idle(crowd, seconds)["idle_broker"], rest["idle_broker"]
     assert broker <= alone * 1.5 + 10, f"the broker woke up {broker} times in {seconds} s, {alone} with one disk"
+
+
+def calls_of(t, member, pid):
+    """System calls for each of a disk's reads, one at a time."""
+    with Strace(t.bed, pid) as traced:
+        time.sleep(0.2)
+        done = member.front.bench(depth=1, seconds=1.0)
+    assert not done.errors and done.ios > 100, f"{done.ios} reads, {done.errors} errors"
+    return sum(traced.calls.values()) / done.ios
+
+
+@cases.over("one-busy-among-idle-ones", "asleep", "looking-for-work")
+def one_busy(t, kind):
+    """Beside another domain's only disk, by turns. Counts show calls that the others cost in each turn of the worker's loop; the
+    speed, what they cost otherwise. Other work of the machine scatters it: more pairs are measured while it seems too low."""
+    asleep = kind == "asleep"
+    crowd, _, _ = crowd_of(t, how_many(t), worker={"poll_time": 0} if asleep else {})
+    lone, own, theirs = bench_scale.loner(t, crowd)
+    alone, among = (lone, own), (crowd.members[0], theirs)
+    t.extend()
+    if asleep:
+        own_calls, calls = min(((calls_of(t, *alone), calls_of(t, *among)) for _ in range(3)), key=lambda both: both[1] - both[0])
+        print(f"# {kind}: {calls:.3f} system calls per read, {own_calls:.3f} alone", flush=True)
+        assert calls < own_calls + 0.1, f"{calls:.3f} system calls per read, {own_calls:.3f} alone"
+    for depth in () if sanitized(t) else bench_scale.DEPTHS:
+        found, kept = ([], []), 0
+        for _ in range(5):
+            for runs, more in zip(found, bench_scale.pairs(alone, among, depth)):
+                runs += more
+            kept, least, most = bench_scale.ratio(found)
+            t.extend()
+            if kept >= KEEPS:
+                break
+        wakeups = [bench_scale.middle(runs, "wakeups") for runs in found]
+        print(f"# {kind}, depth {depth}: {kept:.2f} ({least:.2f}-{most:.2f}) of the speed alone; processor time "
+              f"{bench_scale.ratio(found, 'cpu_us')[0]:.2f}; {wakeups[1]:.3f} wake-ups per read, {wakeups[0]:.3f} alone", flush=True)
+        assert kept >= KEEPS, f"depth {depth}: {kept:.2f} of its speed alone"
 
 
 @cases.add
@@ -113,48 +105,22 @@ def many_domains(t):
     crowd, before, _ = crowd_of(t, domains * 10 + 1 if t.long else 2 * domains + 1, domains)
     assert len(crowd.daemon.workers()) == domains + 1
     settled(crowd)
-    _, workers, _ = idle(crowd, 2)
+    workers = idle(crowd, 2)["idle_workers"]
     assert workers == 0, f"workers woke up {workers} times"
     check_gone(t, crowd, before)
-
-
-def work(member, failures):
-    """Verified I/O, in a thread of its own: the library lets go of Python's lock."""
-    try:
-        front = member.front
-        pool = front.pool(32, aliases=False)
-        front.exercise(member.contents, requests=150, depth=8, max_segments=4, readonly=0, timeout_ms=120000, pool=pool)
-    except Exception as e:  # noqa: BLE001 - told together
-        failures.append((member.number, e))
 
 
 @cases.add
 def all_busy_at_once(t):
     """Every byte is right, nobody is forgotten, memory is there for all and given back."""
     crowd, before, _ = crowd_of(t, how_many(t))
-    idle_usage, failures = settled(crowd), []
-    for member in crowd.members:
-        member.contents = bytearray(crowd.image_size)
-    for _ in range(2):
-        threads = [threading.Thread(target=work, args=(member, failures)) for member in crowd.members]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-            t.extend()
-    assert not failures, f"{len(failures)} of {len(crowd.members)}, first {failures[0]}"
-    with open(crowd.daemon.log, encoding="utf-8", errors="replace") as f:
-        log = f.read()
-    assert "failed" not in log and "emory" not in log, log[-2000:]
-    for member in crowd.members:
-        with open(member.path, "rb") as f:
-            assert f.read() == member.contents, f"the image of disk {member.number} differs"
-    after = settled(crowd).since(idle_usage)
-    each = after["anonymous"] / len(crowd.members)
-    print(f"# {len(crowd.members)} disks: {each / KIB:.1f} KiB each stay after all were busy", flush=True)
-    assert after["descriptors"] == 0, f"{after['descriptors']} descriptors more than before"
+    found = bench_scale.all_busy(t, crowd)
+    wrong = found["busy_wrong"]
+    assert not wrong, f"{len(wrong)} complaints, first {wrong[0]}"
+    print(f"# {len(crowd.members)} disks: {found['busy_kib']:.1f} KiB each stay after all were busy", flush=True)
+    assert found["busy_descriptors"] == 0, f"{found['busy_descriptors']} descriptors more than before"
     if not sanitized(t):
-        assert each < 140 * KIB, f"{each / KIB:.1f} KiB each stay"
+        assert found["busy_kib"] < 140, f"{found['busy_kib']:.1f} KiB each stay"
     check_gone(t, crowd, before)
 
 
