@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static void ring_bell(struct io_thread *thread)
@@ -71,8 +72,13 @@ int io_mailbox_create(struct io_thread *thread)
 
     if (fd < 0)
         return -errno;
+    pthread_condattr_t attributes;
+
     (void)pthread_mutex_init(&mailbox->lock, NULL);
-    (void)pthread_cond_init(&mailbox->answered, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&mailbox->answered, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     mailbox->event = (struct loop_source){.fd = fd, .ready = mail};
     thread->turn.wake = wake;
     return loop_add(&thread->loop, &mailbox->event);
@@ -88,6 +94,33 @@ void io_mailbox_destroy(struct io_thread *thread)
     mailbox->event.fd = -1;
     (void)pthread_cond_destroy(&mailbox->answered);
     (void)pthread_mutex_destroy(&mailbox->lock);
+}
+
+void io_mailbox_end(struct io_thread *thread)
+{
+    struct io_mailbox *mailbox = &thread->mailbox;
+
+    (void)pthread_mutex_lock(&mailbox->lock);
+    mailbox->ended = true;
+    (void)pthread_cond_signal(&mailbox->answered);
+    (void)pthread_mutex_unlock(&mailbox->lock);
+}
+
+bool io_mailbox_wait_for_end(struct io_thread *thread, unsigned seconds)
+{
+    struct io_mailbox *mailbox = &thread->mailbox;
+    struct timespec until;
+    int error = 0;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)seconds;
+    (void)pthread_mutex_lock(&mailbox->lock);
+    while (!mailbox->ended && error == 0)
+        error = pthread_cond_timedwait(&mailbox->answered, &mailbox->lock, &until);
+    const bool ended = mailbox->ended;
+
+    (void)pthread_mutex_unlock(&mailbox->lock);
+    return ended;
 }
 
 void io_thread_call(struct io_thread *thread, void (*function)(void *context), void *context)

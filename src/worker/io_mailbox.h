@@ -9,6 +9,12 @@
  * Returns 0 or -errno. */
 int io_mailbox_create(struct io_thread *thread);
 
+/* The last that a thread does: lets io_mailbox_wait_for_end() go on. */
+void io_mailbox_end(struct io_thread *thread);
+
+/* Waits for that, by a clock that does not jump. Returns whether it came in time. */
+bool io_mailbox_wait_for_end(struct io_thread *thread, unsigned seconds);
+
 /* Accepts a thread without one. */
 void io_mailbox_destroy(struct io_thread *thread);
 

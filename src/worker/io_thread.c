@@ -257,6 +257,7 @@ static void *run(void *context)
                   strerror(-error));
         _exit(EXIT_FAILURE);
     }
+    io_mailbox_end(thread);
     return NULL;
 }
 
@@ -279,14 +280,10 @@ int io_thread_start(struct io_thread *thread)
 /* Whether the thread runs no more. */
 static bool end(struct io_thread *thread)
 {
-    struct timespec until;
-
     if (!thread->started)
         return true;
     io_thread_post(thread, &thread->stop);
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += END_SECONDS;
-    return pthread_clockjoin_np(thread->id, NULL, CLOCK_MONOTONIC, &until) == 0;
+    return io_mailbox_wait_for_end(thread, END_SECONDS) && pthread_join(thread->id, NULL) == 0;
 }
 
 bool io_thread_destroy(struct io_thread *thread)

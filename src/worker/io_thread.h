@@ -48,7 +48,8 @@ struct io_post {
 struct io_mailbox {
     struct loop_source event; /* an eventfd; -1: there are no other threads */
     pthread_mutex_t lock;     /* of everything below */
-    pthread_cond_t answered;
+    pthread_cond_t answered;  /* or ended */
+    bool ended;
     void (*function)(void *context); /* NULL: no call is waiting */
     void *context;
     struct io_post *posts;
