@@ -4,6 +4,7 @@
 nobody else notices."""
 
 import os
+import re
 import stat
 import sys
 
@@ -13,9 +14,12 @@ from bedlib.vbd import INIT_WAIT, Vbd
 
 cases = Cases()
 
+with open(f"{os.path.dirname(os.path.abspath(__file__))}/../../include/blkback/worker_protocol.h", encoding="utf-8") as header:
+    VERSION = int(re.search(r"WORKER_PROTOCOL_VERSION (\d+)U", header.read()).group(1))  # with another one all would be refused
+
 WORKER = r'''
 import array, os, socket, struct, sys, time
-MAGIC, VERSION = 0x5742444b, 5
+MAGIC, VERSION = 0x5742444b, %d
 READY, OPEN_STORE, STORE_OPENED, STORE_FAILED, QUEUE_CONNECTED, DISCONNECTED, DRAINED, STORE_CLOSED, RING_BROKEN = 1, 2, 3, 4, 6, 9, 10, 12, 13
 STORE_CHANGED, SIZE = 16, 18
 link = socket.socket(fileno=3)
@@ -80,7 +84,7 @@ ENDED = ("ready twice", "ends at once", "nothing but noise", "too short", "too l
 def use_worker(daemon, how):
     path = f"{daemon.dir}/worker"
     with open(path, "w", encoding="utf-8") as f:
-        f.write(f"#!{sys.executable}\n{WORKER % how}")
+        f.write(f"#!{sys.executable}\n{WORKER % (VERSION, how)}")
     os.chmod(path, stat.S_IRWXU)
     with open(daemon.config, encoding="utf-8") as f:
         text = f.read()

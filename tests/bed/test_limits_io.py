@@ -34,10 +34,10 @@ def limit(disk, *options):
     assert done.returncode == 0, done.stderr
 
 
-def connected(t, **options):
+def connected(t, order=1, **options):
     disk = t.disk("blkbackd", **options)
     disk.vdev = lambda: "xvda"
-    return disk, disk.connect(order=1)
+    return disk, disk.connect(order=order)
 
 
 def rate(done):
@@ -235,9 +235,9 @@ def shown_and_said(t):
 @cases.add
 def weights(t):
     """Two disks of a guest that both want all that the worker's thread can do share it by their weights."""
-    first, one = connected(t, engine="inline", size=32 * MIB)
+    first, one = connected(t, order=3, engine="inline", size=32 * MIB)
     second = t.disk(first.daemon, domain=first.vbd.domain, devid=XVDA + 16, size=32 * MIB)
-    two = second.connect(order=1)
+    two = second.connect(order=3)
     domid = str(first.vbd.domain.domid)
     assert ctl(first, "limit", "--weight", "300", domid, str(XVDA + 16)).returncode == 0
     found = []
@@ -245,7 +245,7 @@ def weights(t):
         done = [None, None]
 
         def run(n):
-            done[n] = (one, two)[n].bench(size=44 * KIB, depth=48, seconds=2.0)
+            done[n] = (one, two)[n].bench(size=44 * KIB, depth=192, seconds=2.0)
 
         together(run, 2)
         found.append(rate(done[1]) / rate(done[0]))
