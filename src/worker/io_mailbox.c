@@ -72,13 +72,8 @@ int io_mailbox_create(struct io_thread *thread)
 
     if (fd < 0)
         return -errno;
-    pthread_condattr_t attributes;
-
     (void)pthread_mutex_init(&mailbox->lock, NULL);
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&mailbox->answered, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    (void)pthread_cond_init(&mailbox->answered, NULL);
     mailbox->event = (struct loop_source){.fd = fd, .ready = mail};
     thread->turn.wake = wake;
     return loop_add(&thread->loop, &mailbox->event);
@@ -116,7 +111,7 @@ bool io_mailbox_wait_for_end(struct io_thread *thread, unsigned seconds)
     until.tv_sec += (time_t)seconds;
     (void)pthread_mutex_lock(&mailbox->lock);
     while (!mailbox->ended && error == 0)
-        error = pthread_cond_timedwait(&mailbox->answered, &mailbox->lock, &until);
+        error = pthread_cond_clockwait(&mailbox->answered, &mailbox->lock, CLOCK_MONOTONIC, &until);
     const bool ended = mailbox->ended;
 
     (void)pthread_mutex_unlock(&mailbox->lock);
