@@ -23,18 +23,12 @@ def how_many(t, most=MANY):
     return t.options.disks or (most if t.long else SOME)
 
 
-def sanitized(t):
-    """Then memory and processor time are the sanitizer's."""
-    with open(f"{t.options.bin}/blkbackd", "rb") as f:
-        return b"__asan_init" in (program := f.read()) or b"__tsan_init" in program
-
-
 def check_gone(t, crowd, before):
     """All but the first are detached: what they held is given back."""
     left = bench_scale.gone(t, crowd, before)
     assert left["left_descriptors"] == 0, f"{left['left_descriptors']} descriptors more than before"
     assert left["left_mappings"] < 20, f"{left['left_mappings']} mappings more than before"
-    if not sanitized(t):
+    if not t.sanitized():
         assert left["left_kib"] < 2048, f"{left['left_kib']:.0f} KiB more than before"
 
 
@@ -51,7 +45,7 @@ def attached_one_by_one_then_idle_then_gone(t):
           f"{rest['idle_percent']:.3f} % of a processor", flush=True)
     assert cost["attach_wakeups_growth"] < 1.3, f"the last ones took {cost['attach_wakeups_growth']:.2f} times the wake-ups of the first"
     assert rest["idle_workers"] == 0, f"workers woke up {rest['idle_workers']} times in {seconds} s"
-    if not sanitized(t):
+    if not t.sanitized():
         assert cost["attach_ms"] < 5, f"an attach takes {cost['attach_ms']:.2f} ms"
         assert cost["attach_growth"] < 1.5, f"the last ones took {cost['attach_growth']:.2f} times the processor time of the first"
         assert memory < 64, f"{memory:.1f} KiB for each idle disk"
@@ -83,7 +77,7 @@ def one_busy(t, kind):
         own_calls, calls = min(((calls_of(t, *alone), calls_of(t, *among)) for _ in range(3)), key=lambda both: both[1] - both[0])
         print(f"# {kind}: {calls:.3f} system calls per read, {own_calls:.3f} alone", flush=True)
         assert calls < own_calls + 0.1, f"{calls:.3f} system calls per read, {own_calls:.3f} alone"
-    for depth in () if sanitized(t) else bench_scale.DEPTHS:
+    for depth in () if t.sanitized() else bench_scale.DEPTHS:
         found, kept = ([], []), 0
         for _ in range(5):
             for runs, more in zip(found, bench_scale.pairs(alone, among, depth)):
@@ -119,7 +113,7 @@ def all_busy_at_once(t):
     assert not wrong, f"{len(wrong)} complaints, first {wrong[0]}"
     print(f"# {len(crowd.members)} disks: {found['busy_kib']:.1f} KiB each stay after all were busy", flush=True)
     assert found["busy_descriptors"] == 0, f"{found['busy_descriptors']} descriptors more than before"
-    if not sanitized(t):
+    if not t.sanitized():
         assert found["busy_kib"] < 140, f"{found['busy_kib']:.1f} KiB each stay"
     check_gone(t, crowd, before)
 
