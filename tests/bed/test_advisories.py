@@ -13,9 +13,9 @@ import time
 
 from bedlib.fault import Faults
 from bedlib.front import DISCARD, ERROR, FLUSH, INDIRECT, OKAY, PAGE, READ, WRITE, WRITE_BARRIER
-from bedlib.hostile import (REQ_PROD, RSP_PROD, SLOT, cpu_ticks, descriptors, fill_ring, leave, serves_the_next, slot,
-                            slots_at, words_of)
+from bedlib.hostile import REQ_PROD, RSP_PROD, SLOT, fill_ring, leave, serves_the_next, slot, slots_at, words_of
 from bedlib.neighbour import meanwhile, resident, untouched
+from bedlib.processes import cpu_ticks, descriptors
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INITIALISED, INITIALISING
 from bedlib.xs import XenStore

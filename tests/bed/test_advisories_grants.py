@@ -5,8 +5,9 @@
 import random
 
 from bedlib.front import ERROR, OKAY, PAGE, READ, WRITE
-from bedlib.hostile import descriptors, leave, serves_the_next
+from bedlib.hostile import leave, serves_the_next
 from bedlib.neighbour import resident, untouched
+from bedlib.processes import descriptors
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INITIALISED
 

@@ -12,8 +12,8 @@ import time
 from bedlib.bed import Missing
 from bedlib.calls import Traced, rules
 from bedlib.front import OKAY, PAGE, READ
+from bedlib.intruder import Intruder, needs_all
 from bedlib.testing import MIB, Cases, Skip
-from test_sandbox import Intruder, needs_all
 
 cases = Cases()
 

@@ -5,7 +5,6 @@ say that some domain ended when none of ours did."""
 
 import contextlib
 import ctypes
-import mmap
 import os
 import signal
 import struct
@@ -13,11 +12,11 @@ import time
 
 from bedlib.blkbackd import Blkbackd, Refused
 from bedlib.front import PAGE
-from bedlib.hostile import cpu_ticks
+from bedlib.intruder import needs_all
 from bedlib.neighbour import untouched
+from bedlib.processes import cpu_ticks, shared_page
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, XVDA, Vbd
-from test_sandbox import needs_all
 
 cases = Cases()
 NEVER = 0xffffffff
@@ -32,10 +31,7 @@ class Control(ctypes.Structure):
 class Host:
     def __init__(self, bed, what):
         self.path, self.library = f"{bed.dir}/host", f"{bed.lib_dir}/libbed{what}.so"
-        with open(self.path, "wb") as f:
-            f.truncate(mmap.PAGESIZE)
-        with open(self.path, "r+b") as f:
-            self.control = Control.from_buffer(mmap.mmap(f.fileno(), mmap.PAGESIZE))
+        self.control = shared_page(self.path, Control)
 
     def environment(self):
         return {"LD_PRELOAD": self.library, "BLKBACKD_HOST_FILE": self.path}

@@ -6,6 +6,7 @@ import time
 
 from bedlib.fault import Faults
 from bedlib.front import ERROR, OKAY, READ, WRITE, WRITE_BARRIER
+from bedlib.processes import cpu_ticks
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED
 
@@ -219,13 +220,6 @@ def several_domains(t):
         d.check_image()
 
 
-def ticks(pid):
-    """Processor time that a process used, in hundredths of a second."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
 @cases.over("looking-for-work", 0, 1000)
 def looking_for_work(t, microseconds):
     """Rings are served without events as with them, and a thread that finds nothing sleeps."""
@@ -236,9 +230,9 @@ def looking_for_work(t, microseconds):
         front.exercise(disk.contents, requests=300, depth=depth)
     time.sleep(0.2)
     worker, = disk.daemon.workers()
-    before = ticks(worker)
+    before = cpu_ticks(worker)
     time.sleep(1.5)
-    assert ticks(worker) - before <= 2, f"{ticks(worker) - before} hundredths of a second while nothing was asked for"
+    assert cpu_ticks(worker) - before <= 2, f"{cpu_ticks(worker) - before} hundredths of a second while nothing was asked for"
     front.exercise(disk.contents, requests=300, depth=8)
     front.close()
     disk.check_image()

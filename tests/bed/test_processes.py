@@ -11,7 +11,7 @@ import time
 from bedlib.blkbackd import Refused
 from bedlib.fault import Faults
 from bedlib.front import WRITE
-from bedlib.hostile import cpu_ticks
+from bedlib.processes import cpu_ticks
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, INITIALISED, Vbd, XVDA
 

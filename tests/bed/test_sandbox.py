@@ -4,8 +4,6 @@
 everything else works under the sandbox is shown by all other files, since it is on by default."""
 
 import collections
-import ctypes
-import mmap
 import os
 import re
 import stat
@@ -13,7 +11,8 @@ import time
 
 from bedlib.blkbackd import Blkbackd
 from bedlib.front import ERROR, OKAY
-from bedlib.testing import MIB, Cases, Skip
+from bedlib.intruder import Intruder, needs_all
+from bedlib.testing import MIB, Cases
 
 cases = Cases()
 
@@ -24,37 +23,6 @@ ATTEMPTS = ("open", "execute", "fork", "socket", "trace", "kill", "read other me
             "bind a channel")
 RING_OPERATIONS = ("open", "openat2", "connect", "socket", "unlink", "statx", "send", "splice", "timeout")
 NAMESPACES = ("mnt", "net", "ipc", "uts", "pid")
-
-
-class Order(ctypes.Structure):
-    """struct order of sandbox/intruder.c."""
-    _fields_ = [("what", ctypes.c_char * 32), ("ready", ctypes.c_uint32), ("begun", ctypes.c_uint32),
-                ("survived", ctypes.c_uint32), ("error", ctypes.c_int32)]
-
-
-class Intruder:
-    def __init__(self, bed):
-        self.path, self.library = f"{bed.dir}/intruder", f"{bed.lib_dir}/libbedintruder.so"
-        with open(self.path, "wb") as f:
-            f.truncate(mmap.PAGESIZE)
-        with open(self.path, "r+b") as f:
-            self.order = Order.from_buffer(mmap.mmap(f.fileno(), mmap.PAGESIZE))
-
-    def environment(self):
-        return {"LD_PRELOAD": self.library, "BLKBACKD_INTRUDER_FILE": self.path}
-
-    def tell(self, what):
-        self.order.what = what.encode()
-        self.order.ready = 1
-
-
-def needs_all(t):
-    """What the whole sandbox takes."""
-    if os.geteuid() != 0:
-        raise Skip("not root")
-    with open(f"{t.options.bin}/blkbackd-worker", "rb") as f:
-        if re.search(rb"lib[at]san\.so|__[at]san_init", f.read()):
-            raise Skip("the sandbox of a sanitized build has holes")
 
 
 def threads(pid):

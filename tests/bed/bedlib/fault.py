@@ -2,10 +2,10 @@
 """Steers libbedfault: what goes wrong beneath a backend, and what reached the storage in which order."""
 
 import ctypes
-import mmap
 import os
 
 from .native import u32, u64
+from .processes import shared_page
 
 KINDS = {"read": 0, "write": 1, "flush": 2}
 ALWAYS = 0xffffffff
@@ -36,11 +36,7 @@ class Faults:
     def __init__(self, bed, image):
         self.path, self.image = f"{bed.dir}/fault-{os.path.basename(image)}", image
         self.lib = f"{bed.lib_dir}/libbedfault.so"
-        with open(self.path, "wb") as f:
-            f.truncate(mmap.PAGESIZE)
-        with open(self.path, "r+b") as f:
-            self.map = mmap.mmap(f.fileno(), mmap.PAGESIZE)
-        self.control = _Control.from_buffer(self.map)
+        self.control = shared_page(self.path, _Control)
 
     def environment(self):
         return {"LD_PRELOAD": self.lib, "BLKBACKD_FAULT_FILE": self.image, "BLKBACKD_FAULT_CONTROL": self.path,

@@ -2,7 +2,6 @@
 """What hostile guests have in common: the ring's words, forged slots, and how their disk is left and served again."""
 
 import ctypes
-import os
 import struct
 
 from .vbd import CLOSED
@@ -38,17 +37,6 @@ def fill_ring(front, slots, step=None):
         ctypes.memmove(base + i * SLOT, slots[i % len(slots)], SLOT)
     words[REQ_PROD] = (words[RSP_PROD] + (front.slots() if step is None else step)) & 0xffffffff
     front.lib.front_notify(front.queue)
-
-
-def cpu_ticks(pid):
-    """Processor time that a process has used, in hundredths of a second."""
-    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def leave(disk, front, pages=()):
