@@ -5,6 +5,7 @@
 #include "blkback/parse.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,22 +28,32 @@ struct xenstore {
 };
 
 /*
- * libxenstore says what went wrong in errno; a failure must never look like success. EINVAL is what
- * it gives for a request that was under way when xenstored ended, which must not look like an
- * answer; xenstored's own is for malformed paths, which we don't make.
+ * libxenstore says what went wrong in errno; a failure must never look like success, nor like an
+ * answer. These are xenstored's answers (xen/io/xs_wire.h). Whatever else there is came of the
+ * connection, which libxenstore has closed then: EINVAL too, which it gives for a request that was
+ * under way when xenstored ended (xenstored's own is for malformed paths, which we don't make), and
+ * ENOMEM, of ours or of xenstored's, which says nothing of any node.
  */
 static int last_error(struct xenstore *xs)
 {
     switch (errno) {
-    case EINVAL:
-    case EBADF:
-    case EPIPE:
-    case ECONNRESET:
-    case ENOTCONN:
+    case ENOENT:
+    case EACCES:
+    case EPERM:
+    case EEXIST:
+    case EISDIR:
+    case ENOTEMPTY:
+    case ENOSPC:
+    case E2BIG:
+    case EROFS:
+    case EBUSY:
+    case EAGAIN:
+    case EISCONN:
+    case ENOSYS:
+        return -errno;
+    default:
         xs->lost = true;
         return -EPIPE;
-    default:
-        return errno > 0 ? -errno : -EIO;
     }
 }
 
@@ -80,8 +91,20 @@ static int open_handles(struct xenstore *xs)
     return error;
 }
 
+/*
+ * xs_close() cancels the thread that reads events, for which glibc loads libgcc_s when it is first
+ * needed, and ends the process when it can't. So it is loaded while there is memory: backtrace()
+ * goes through the same door.
+ */
+static void load_unwinder(void)
+{
+    void *frame;
+    (void)backtrace(&frame, 1);
+}
+
 int xenstore_open(struct xenstore **out)
 {
+    load_unwinder();
     struct xenstore *xs = calloc(1, sizeof(*xs));
     if (xs == NULL)
         return -ENOMEM;

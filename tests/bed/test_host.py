@@ -119,7 +119,7 @@ def memory_while_attaching(t, program):
     beside = t.disk(daemon)
     other = beside.connect()
     broker, hit = daemon.process.pid, 0
-    for after in range(0, 120, 8):
+    for after in range(0, 120, 1 if t.long else 3):
         path, _ = t.bed.image(MIB, f"new-{after}.img")
         vbd = Vbd(t.new_domain(), "vbd")
         with host.short_of_memory(program, after, failures=1):
