@@ -205,6 +205,19 @@ int state_file_version(int fd, uint16_t *major, uint16_t *minor)
     return 0;
 }
 
+/* A slab's statistics are counters and nothing else, the reserved ones zero. */
+static void add_counters(struct slab_statistics *sum, const struct slab_statistics *part)
+{
+    uint64_t to[sizeof(*sum) / sizeof(uint64_t)];
+    uint64_t from[sizeof(*part) / sizeof(uint64_t)];
+
+    memcpy(to, sum, sizeof(to));
+    memcpy(from, part, sizeof(from));
+    for (unsigned i = 0; i < sizeof(to) / sizeof(to[0]); i++)
+        to[i] += from[i];
+    memcpy(sum, to, sizeof(to));
+}
+
 void slab_sum(const struct slab_header *header, struct slab_statistics *out, uint32_t *in_flight)
 {
     struct slab_statistics sum = {0};
@@ -213,35 +226,8 @@ void slab_sum(const struct slab_header *header, struct slab_statistics *out, uin
         header->queue_count <= STATE_MAX_QUEUES ? header->queue_count : STATE_MAX_QUEUES;
 
     for (uint32_t i = 0; i < count; i++) {
-        const struct slab_statistics *part = &header->queues[i].statistics;
         flying += header->queues[i].in_flight;
-        sum.reads += part->reads;
-        sum.writes += part->writes;
-        sum.flushes += part->flushes;
-        sum.barriers += part->barriers;
-        sum.discards += part->discards;
-        sum.read_bytes += part->read_bytes;
-        sum.written_bytes += part->written_bytes;
-        sum.errors += part->errors;
-        sum.merged += part->merged;
-        sum.grant_copies += part->grant_copies;
-        sum.copied_segments += part->copied_segments;
-        sum.notifications += part->notifications;
-        sum.wakeups += part->wakeups;
-        sum.passes += part->passes;
-        sum.submissions += part->submissions;
-        sum.flushes_parked += part->flushes_parked;
-        sum.fruitless_events += part->fruitless_events;
-        sum.events_delayed += part->events_delayed;
-        sum.passes_limited += part->passes_limited;
-        sum.buffer_waits += part->buffer_waits;
-        sum.segments_failed += part->segments_failed;
-        sum.maps_failed += part->maps_failed;
-        sum.requests_unmapped += part->requests_unmapped;
-        sum.mapped_grants += part->mapped_grants;
-        sum.bytes_in_flight += part->bytes_in_flight;
-        sum.limit_waits += part->limit_waits;
-        sum.limit_wait_us += part->limit_wait_us;
+        add_counters(&sum, &header->queues[i].statistics);
     }
     *out = sum;
     *in_flight = flying;

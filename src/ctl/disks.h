@@ -6,6 +6,7 @@
 #include "blkback/state_files.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct ctl_sample {
     bool valid; /* the slab could be read */
@@ -49,6 +50,18 @@ int ctl_parse_disk(int count, char **words, struct ctl_filter *out);
 
 /* "Connected" and so on, of the backend. */
 const char *ctl_state_name(const struct connection_file *connection);
+
+/* One of the counters of a slab. */
+struct ctl_counter {
+    const char *member; /* its name for programs */
+    const char *name;   /* and for people */
+    enum { CTL_COUNTS, CTL_COUNTS_BYTES, CTL_COUNTS_MICROSECONDS } kind;
+    size_t offset; /* in struct slab_statistics */
+};
+
+/* All of them in the order in which they are shown: the first for NULL, NULL after the last. */
+const struct ctl_counter *ctl_next_counter(const struct ctl_counter *counter);
+uint64_t ctl_counter_value(const struct ctl_counter *counter, const struct slab_statistics *of);
 
 /* What the daemon is found to be. */
 struct ctl_daemon {

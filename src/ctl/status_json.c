@@ -34,37 +34,12 @@ static void set_bool(json_t *object, const char *name, bool value)
 
 static json_t *statistics_object(const struct ctl_sample *sample)
 {
-    const struct slab_statistics *statistics = &sample->statistics;
+    const struct ctl_counter *counter = NULL;
     json_t *object = json_object();
 
     set_number(object, "in_flight", sample->in_flight);
-    set_number(object, "reads", statistics->reads);
-    set_number(object, "writes", statistics->writes);
-    set_number(object, "flushes", statistics->flushes);
-    set_number(object, "barriers", statistics->barriers);
-    set_number(object, "discards", statistics->discards);
-    set_number(object, "read_bytes", statistics->read_bytes);
-    set_number(object, "written_bytes", statistics->written_bytes);
-    set_number(object, "errors", statistics->errors);
-    set_number(object, "merged", statistics->merged);
-    set_number(object, "grant_copies", statistics->grant_copies);
-    set_number(object, "copied_segments", statistics->copied_segments);
-    set_number(object, "notifications", statistics->notifications);
-    set_number(object, "wakeups", statistics->wakeups);
-    set_number(object, "passes", statistics->passes);
-    set_number(object, "submissions", statistics->submissions);
-    set_number(object, "flushes_parked", statistics->flushes_parked);
-    set_number(object, "bytes_in_flight", statistics->bytes_in_flight);
-    set_number(object, "mapped_grants", statistics->mapped_grants);
-    set_number(object, "fruitless_events", statistics->fruitless_events);
-    set_number(object, "events_delayed", statistics->events_delayed);
-    set_number(object, "passes_limited", statistics->passes_limited);
-    set_number(object, "buffer_waits", statistics->buffer_waits);
-    set_number(object, "segments_failed", statistics->segments_failed);
-    set_number(object, "maps_failed", statistics->maps_failed);
-    set_number(object, "requests_unmapped", statistics->requests_unmapped);
-    set_number(object, "limit_waits", statistics->limit_waits);
-    set_number(object, "limit_wait_us", statistics->limit_wait_us);
+    while ((counter = ctl_next_counter(counter)) != NULL)
+        set_number(object, counter->member, ctl_counter_value(counter, &sample->statistics));
     return object;
 }
 

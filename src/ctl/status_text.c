@@ -176,22 +176,24 @@ static void print_connection(const struct connection_file *connection)
                connection->evtchn_restricted ? "restricted to the domain" : "not restricted");
 }
 
-/* What tells of a guest that asks for too much, or of a host that has too little. */
-static void print_limits(const struct slab_statistics *statistics)
+static void print_counter(const struct ctl_counter *counter, uint64_t value)
 {
-    print_number("fruitless events", statistics->fruitless_events);
-    print_number("events delayed", statistics->events_delayed);
-    print_number("passes cut short", statistics->passes_limited);
-    print_number("waits for buffers", statistics->buffer_waits);
-    print_number("segments not copied", statistics->segments_failed);
-    print_number("maps failed", statistics->maps_failed);
-    print_number("requests not mapped", statistics->requests_unmapped);
-    print_number("grants mapped", statistics->mapped_grants);
+    switch (counter->kind) {
+    case CTL_COUNTS:
+        print_number(counter->name, value);
+        break;
+    case CTL_COUNTS_BYTES:
+        print_bytes(counter->name, (double)value, " bytes");
+        break;
+    case CTL_COUNTS_MICROSECONDS:
+        (void)printf("%-22s %.3f s\n", counter->name, (double)value / 1e6);
+        break;
+    }
 }
 
 void ctl_print_details(const struct ctl_disk *disk)
 {
-    const struct slab_statistics *statistics = &disk->sample.statistics;
+    const struct ctl_counter *counter = NULL;
 
     print_connection(&disk->connection);
     print_number("log lines suppressed",
@@ -202,29 +204,11 @@ void ctl_print_details(const struct ctl_disk *disk)
     }
     if (disk->sample.store_paused)
         print_line("paused", "yes: the store failed, and requests wait");
-    print_number("in flight", disk->sample.in_flight);
-    print_bytes("bytes in flight", (double)statistics->bytes_in_flight, " bytes");
-    print_number("reads", statistics->reads);
-    print_number("writes", statistics->writes);
-    print_number("flushes", statistics->flushes);
-    print_number("barriers", statistics->barriers);
-    print_number("discards", statistics->discards);
-    print_bytes("read", (double)statistics->read_bytes, " bytes");
-    print_bytes("written", (double)statistics->written_bytes, " bytes");
     if (disk->have_rates) {
         print_bytes("reading", disk->read_rate, " bytes/s");
         print_bytes("writing", disk->write_rate, " bytes/s");
     }
-    print_number("errors", statistics->errors);
-    print_number("merged requests", statistics->merged);
-    print_number("grant copies", statistics->grant_copies);
-    print_number("copied segments", statistics->copied_segments);
-    print_number("notifications sent", statistics->notifications);
-    print_number("events received", statistics->wakeups);
-    print_number("passes over the ring", statistics->passes);
-    print_number("batches submitted", statistics->submissions);
-    print_number("flushes parked", statistics->flushes_parked);
-    print_limits(statistics);
-    print_number("waits for the limit", statistics->limit_waits);
-    (void)printf("%-22s %.3f s\n", "waited for the limit", (double)statistics->limit_wait_us / 1e6);
+    print_number("in flight", disk->sample.in_flight);
+    while ((counter = ctl_next_counter(counter)) != NULL)
+        print_counter(counter, ctl_counter_value(counter, &disk->sample.statistics));
 }
