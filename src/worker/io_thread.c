@@ -20,6 +20,12 @@
  * loop looks at everything else. */
 #define PASSES_PER_WAIT 8U
 
+/* It looks so often between two readings of the clock, which may be a system call (loop.c). */
+#define LOOKS_PER_READING 16U
+
+/* io_thread.asleep_since of a sleep that nobody asks the length of. */
+#define NOT_MEASURED UINT64_MAX
+
 /* How soon the kernel is offered again what it had no resources for. */
 #define COMMIT_RETRY_MS 1U
 
@@ -79,31 +85,51 @@ static void pause_cpu(void)
 #endif
 }
 
+static bool look_for_work(struct io_thread *thread)
+{
+    for (unsigned looks = 0; looks < LOOKS_PER_READING; looks++) {
+        reap_uring(thread);
+        if (turn_poll(&thread->turn))
+            return true;
+        pause_cpu();
+    }
+    return false;
+}
+
 /* Looks for requests and completions until there are some or the window is over. */
 static bool poll_for_work(struct io_thread *thread)
 {
-    const uint64_t until = now_ns() + thread->window.max_ns;
+    uint64_t until = 0;
 
-    do {
-        reap_uring(thread);
-        if (turn_poll(&thread->turn)) {
-            poll_window_hit(&thread->window);
-            return true;
+    while (!look_for_work(thread)) {
+        const uint64_t now = now_ns();
+
+        if (until == 0) {
+            until = now + thread->window.max_ns;
+        } else if (now >= until) {
+            poll_window_missed(&thread->window);
+            return false;
         }
-        pause_cpu();
-    } while (now_ns() < until);
-    poll_window_missed(&thread->window);
-    return false;
+    }
+    poll_window_hit(&thread->window);
+    return true;
 }
 
 /* What a thread that slept learns of it when it is awake. */
 static void note_sleep(struct io_thread *thread)
 {
-    if (thread->asleep_since == 0)
-        return;
-    if (thread->turn.ready)
-        poll_window_slept(&thread->window, now_ns() - thread->asleep_since);
+    const uint64_t since = thread->asleep_since;
+
     thread->asleep_since = 0;
+    if (since != 0 && thread->turn.ready)
+        poll_window_slept(&thread->window, since == NOT_MEASURED ? 0 : now_ns() - since);
+}
+
+static void fall_asleep(struct io_thread *thread)
+{
+    if (thread->window.max_ns == 0 || thread->turn.ready)
+        return;
+    thread->asleep_since = poll_window_judges(&thread->window) ? now_ns() : NOT_MEASURED;
 }
 
 static bool turn(void *context)
@@ -124,7 +150,7 @@ static bool turn(void *context)
         if (thread->turn.ready || (thread->window.open && poll_for_work(thread)))
             continue;
         turn_arm(&thread->turn);
-        thread->asleep_since = thread->window.max_ns && !thread->turn.ready ? now_ns() : 0;
+        fall_asleep(thread);
         return thread->turn.ready != NULL;
     }
     return true;

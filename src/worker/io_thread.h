@@ -65,7 +65,7 @@ struct io_thread {
     struct engine_source engine_sources[3];
     struct served_queue *queues;
     struct poll_window window;
-    uint64_t asleep_since;          /* ns; 0: it did not go to sleep */
+    uint64_t asleep_since;          /* ns; 0: it did not go to sleep; see io_thread.c */
     struct loop_timer idle_timer;   /* gives memory back */
     struct loop_timer commit_timer; /* has what the kernel refused committed again */
     struct log_limit log_limit;

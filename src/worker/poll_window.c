@@ -15,6 +15,11 @@
 #define REST_FIRST 64U
 #define REST_MOST  65536U
 
+bool poll_window_judges(const struct poll_window *window)
+{
+    return !window->open && window->max_ns > 0 && window->rest == 0;
+}
+
 void poll_window_slept(struct poll_window *window, uint64_t ns)
 {
     if (window->open || window->max_ns == 0)

@@ -24,6 +24,9 @@ struct poll_window {
 
 /* max_ns alone need be set, in a zeroed one. */
 
+/* Whether it matters how long a sleep lasts that begins now: if not, the clock need not be read. */
+bool poll_window_judges(const struct poll_window *window);
+
 /* The thread slept for so long without having looked before, and was woken by work. */
 void poll_window_slept(struct poll_window *window, uint64_t ns);
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +13,15 @@ static struct loop loop;
 static char trace[64];
 static unsigned turns;
 static unsigned turns_wanted; /* more at once */
+
+static unsigned readings; /* of a clock that may take a system call to read */
+
+/* Instead of the C library's. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    readings += clock != CLOCK_MONOTONIC_COARSE;
+    return (int)syscall(SYS_clock_gettime, clock, now);
+}
 
 static void note(char letter)
 {
@@ -45,6 +55,12 @@ static void fire_last(struct loop_timer *timer)
 {
     fire(timer);
     loop.stopped = true;
+}
+
+static void stop_after_turns(struct loop_source *source)
+{
+    (void)source;
+    loop.stopped = turns == 99; /* the turn that follows is the last */
 }
 
 static int set_up(void **state)
@@ -129,6 +145,22 @@ static void a_turn_that_wants_another_is_not_kept_waiting(void **state)
     assert_in_range(turns, 1001, 1010);
 }
 
+/* A worker at work has a timer that is seconds away. */
+static void a_timer_far_away_costs_no_reading_of_the_clock(void **state)
+{
+    struct letter_timer a = {{.fire = fire}, 'a'};
+    struct loop_source source = {.fd = eventfd(1, EFD_CLOEXEC), .ready = stop_after_turns};
+    (void)state;
+
+    assert_int_equal(loop_add(&loop, &source), 0);
+    loop_start_timer(&loop, &a.timer, 5000);
+    readings = 0;
+    assert_int_equal(loop_run(&loop), 0);
+    assert_int_equal(turns, 100);
+    assert_int_equal(readings, 0);
+    assert_int_equal(close(source.fd), 0);
+}
+
 struct event_source {
     struct loop_source source; /* first */
     struct event_source *victim;
@@ -179,6 +211,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_timer_can_be_stopped_and_started_anew, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_timer_may_stop_another_that_is_due, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_turn_that_wants_another_is_not_kept_waiting, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_timer_far_away_costs_no_reading_of_the_clock, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_source_removed_in_its_own_batch_is_not_called, set_up,
                                         tear_down),

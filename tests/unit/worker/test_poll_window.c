@@ -41,6 +41,27 @@ static void opens_when_looking_would_have_paid(void **state)
     assert_in_range(sleeps_until_open(&window), 2, 20);
 }
 
+/* The clock is read for sleeps that decide something, and for no others. */
+static void judges_sleeps_until_it_opens_and_after_its_rest(void **state)
+{
+    struct poll_window window = {.max_ns = MAX_NS};
+    const struct poll_window off = {.max_ns = 0};
+
+    (void)state;
+    assert_false(poll_window_judges(&off));
+    assert_true(poll_window_judges(&window));
+    (void)sleeps_until_open(&window);
+    assert_false(poll_window_judges(&window));
+    miss_until_closed(&window);
+    for (unsigned sleeps = 0; !poll_window_judges(&window); sleeps++) {
+        assert_true(sleeps < 1000);
+        /* Nor does it matter then what is said of it. */
+        poll_window_slept(&window, sleeps % 2 ? 0 : FOREVER);
+        assert_false(window.open);
+    }
+    assert_in_range(sleeps_until_open(&window), 2, 20);
+}
+
 static void stays_closed_when_sleeps_are_long(void **state)
 {
     struct poll_window window = {.max_ns = MAX_NS};
@@ -132,6 +153,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opens_when_looking_would_have_paid),
+        cmocka_unit_test(judges_sleeps_until_it_opens_and_after_its_rest),
         cmocka_unit_test(stays_closed_when_sleeps_are_long),
         cmocka_unit_test(never_opens_when_told_not_to),
         cmocka_unit_test(stays_open_while_it_finds_something),
