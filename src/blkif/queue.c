@@ -14,12 +14,6 @@
  * fair to other queues. */
 #define ROUNDS_PER_PASS 4
 
-/* What taking, starting or answering a request costs besides its data, as so many bytes of that. */
-#define REQUEST_COST 1024
-
-/* The work of a pass, in bytes, for a queue of middling weight where they differ. */
-#define WEIGHED_WORK (UINT64_C(128) << 10)
-
 int overlap_table_create(bool threads, struct overlap_table **out)
 {
     struct overlap_table *table = calloc(1, sizeof(*table));
@@ -302,31 +296,6 @@ static void discard_returned(struct queue *queue)
         queue->events->drained(queue->context);
 }
 
-void queue_worked(struct queue *queue, uint64_t bytes)
-{
-    queue->work_left -= (int64_t)bytes + REQUEST_COST;
-}
-
-bool queue_has_time(const struct queue *queue)
-{
-    return queue->work_left > 0;
-}
-
-/* Alone on its thread a queue holds nobody up. */
-static int64_t work_of_pass(const struct queue *queue)
-{
-    const struct turn *turn = queue->turn;
-
-    if (queue->work_per_turn == 0 || turn->queues <= 1)
-        return INT64_MAX;
-    if (turn->weights == turn->queues * QUEUE_WEIGHT_STANDARD)
-        return queue->work_per_turn;
-    /* Less than a frontend asks for at once, or the weights would not be felt. */
-    const uint64_t work = queue->work_per_turn < WEIGHED_WORK ? queue->work_per_turn : WEIGHED_WORK;
-
-    return (int64_t)(work * queue->weight * turn->queues / turn->weights) + 1;
-}
-
 /* As often as what one round has started may be over by the next. Returns whether the pass ended
  * for want of time, with work left. */
 static bool do_rounds(struct queue *queue)
@@ -356,7 +325,6 @@ void queue_pump(struct queue *queue)
         return;
     }
     queue->statistics->passes++;
-    queue->work_left = work_of_pass(queue);
     queue_resubmit(queue);
     const bool limited = do_rounds(queue);
     if (queue->must_notify || (queue->ring.rsp_published != published_before &&
@@ -366,6 +334,7 @@ void queue_pump(struct queue *queue)
         (void)evtchn_notify(queue->evtchn);
     }
     queue->statistics->passes_limited += limited;
+    queue_end_work(queue, queue->returned.first || queue->answer_count);
     if (queue->returned.first || queue->answer_count || limited)
         turn_mark_ready(queue);
     else

@@ -94,7 +94,7 @@ static void advance(struct queue *queue, struct request *request, struct request
         request->step++;
         queue_submit_step(queue, request);
     } else if (request_has_data_out(request->entry) && !request->mapped) {
-        queue_worked(queue, request->entry->bytes);
+        queue_copied(queue, request->entry->bytes);
         request_list_push(reads, request);
     } else {
         queue_finish(queue, request, BLKIF_RSP_OKAY);

@@ -177,6 +177,8 @@ static void begin(struct queue *queue, struct request *request, struct request_l
         queue->barrier = request;
     request_list_push(batch, request);
     queue_worked(queue, request->entry->bytes);
+    if (request_has_data_in(request->entry) && !request->mapped)
+        queue_copied(queue, request->entry->bytes);
     if (queue->persistent && request->entry->bytes && !request->mapped)
         queue->statistics->requests_unmapped++;
 }

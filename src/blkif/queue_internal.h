@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A queue from the inside, for the files that make it up: queue.c (life, passes), queue_intake.c
  * (ring to store), queue_answer.c (store to ring), queue_park.c (a store that fails),
- * queue_recover.c (after a kill), queue_limit.c (a vbd's limit), turn.c. */
+ * queue_recover.c (after a kill), queue_limit.c (a vbd's limit), turn.c, time_share.c. */
 #ifndef BLKBACK_BLKIF_QUEUE_INTERNAL_H
 #define BLKBACK_BLKIF_QUEUE_INTERNAL_H
 
@@ -75,7 +75,7 @@ struct queue {
 
     uint32_t work_per_turn;
     uint32_t weight;
-    int64_t work_left; /* of this pass, bytes; the last piece of work may exceed it */
+    int64_t work_left; /* of this pass, bytes; between two: what is left over, or owed if < 0 */
 
     bool is_ready;
     bool is_stalled;
@@ -94,10 +94,23 @@ void turn_mark_unarmed(struct queue *queue);
 bool turn_get_buffers(struct queue *queue, struct request *request);
 void turn_forget(struct queue *queue);
 
-/* queue.c: accounts for a request, and for so many bytes of its data, in this pass. Whether there
- * is time for more. */
+/* time_share.c */
+
+/* Accounts for a step of a request, and for so many bytes of its data that are moved in it. */
 void queue_worked(struct queue *queue, uint64_t bytes);
+/* The same for data that is moved once more, between our buffers and the guest. */
+void queue_copied(struct queue *queue, uint64_t bytes);
+/* Whether there is time for more in this pass. */
 bool queue_has_time(const struct queue *queue);
+/* Gives the queue the work of a turn. Returns whether it may have a pass; else it still owes. */
+bool queue_begin_work(struct queue *queue);
+/* After a pass. What is left over is kept, up to a pass's worth, while there is `more` that could
+ * have been done; a queue that has nothing to do saves nothing up. */
+void queue_end_work(struct queue *queue, bool more);
+/* Of those that are ready, linked by next_ready: lets the turns go by in which all of them would
+ * pause. */
+void turn_skip_pauses(struct queue *ready);
+
 /* queue.c: whether it could take requests from the ring, and there are some. */
 bool queue_has_requests(const struct queue *queue);
 /* Nothing to do until the frontend or the store has something: asks the frontend for an event,

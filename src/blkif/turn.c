@@ -101,6 +101,10 @@ static void pump(struct turn *turn, struct queue *queue)
 {
     const bool claimed = turn->claimant == queue;
 
+    if (!queue->disconnected && !queue_begin_work(queue)) {
+        turn_mark_ready(queue);
+        return;
+    }
     if (claimed)
         turn->claimant = NULL;
     queue_pump(queue);
@@ -120,6 +124,7 @@ void turn_run(struct turn *turn)
      * where turn_forget() finds it, for a pass may end the life of other queues. */
     turn->running = turn->ready;
     turn->ready = NULL;
+    turn_skip_pauses(turn->running);
     while ((queue = turn->running)) {
         turn->running = queue->next_ready;
         queue->is_ready = false;

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from bedlib.front import FLUSH, OKAY, PAGE, WRITE
+from bedlib.front import FLUSH, OKAY, PAGE, READ, WRITE
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import XVDA
 
@@ -232,29 +232,62 @@ def shown_and_said(t):
     front.close()
 
 
-@cases.add
-def weights(t):
-    """Two disks of a guest that both want all that the worker's thread can do share it by their weights."""
-    first, one = connected(t, order=3, engine="inline", size=32 * MIB)
-    second = t.disk(first.daemon, domain=first.vbd.domain, devid=XVDA + 16, size=32 * MIB)
-    two = second.connect(order=3)
+def fill(front, pages, page):
+    """Its ring, with reads of so many pages into one."""
+    for n in range(front.slots() - len(front.in_flight)):
+        front.put(READ, n * 8, [(page.ref, 0, 7)] * pages)
+    front.push()
+
+
+def taken(front):
+    """How many answers there are."""
+    before = len(front.in_flight)
+    while front.take(0):
+        pass
+    return before - len(front.in_flight)
+
+
+def run_for_a_while(t, worker, seconds):
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(seconds)
+    os.kill(worker, signal.SIGSTOP)
+
+    def stopped():
+        with open(f"/proc/{worker}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+    t.bed.wait_for(stopped, "the worker to stop")
+
+
+@cases.over("weights", "300 11 11", "20 11 11", "300 1 11", "300 11 1")
+def weights(t, case):
+    """Two disks of a guest that both want all that the worker's thread can do share it by their weights, whatever the size of their
+    requests: one counts as its data and 3 KiB. The worker runs while both rings have more than it answers, and is stopped while they
+    are filled; each of its calls of the hypervisor takes a millisecond, or a while would be too short."""
+    weight, *pages = map(int, case.split())
+    first, one = connected(t, order=5, engine="inline", faults=lambda _: {"BLKBACKD_BED_HYPERCALL_NS": "1000000"})
+    second = t.disk(first.daemon, domain=first.vbd.domain, devid=XVDA + 16)
+    fronts = one, second.connect(order=5)
     domid = str(first.vbd.domain.domid)
-    assert ctl(first, "limit", "--weight", "300", domid, str(XVDA + 16)).returncode == 0
-    found = []
-    for _ in range(4):
-        done = [None, None]
-
-        def run(n):
-            done[n] = (one, two)[n].bench(size=44 * KIB, depth=192, seconds=2.0)
-
-        together(run, 2)
-        found.append(rate(done[1]) / rate(done[0]))
-        if 2.2 < found[-1] < 3.8:
-            break
-    else:
-        raise AssertionError(f"with weights of 100 and 300 they share 1 : {found}")
-    two.close()
-    one.close()
+    assert ctl(first, "limit", "--weight", str(weight), domid, str(XVDA + 16)).returncode == 0
+    worker, = first.daemon.workers()
+    page, had, rounds = [front.page() for front in fronts], [0, 0], 0
+    os.kill(worker, signal.SIGSTOP)
+    while min(had) < 40:
+        for number, front in enumerate(fronts):
+            fill(front, pages[number], page[number])
+        run_for_a_while(t, worker, 0.1)
+        answered = [taken(front) for front in fronts]
+        rounds += all(front.in_flight for front in fronts)
+        if rounds > 2 and all(front.in_flight for front in fronts):  # before that requests were taken and not answered
+            had = [so_far + more for so_far, more in zip(had, answered)]
+        assert rounds < 100, f"{had} answers"
+    os.kill(worker, signal.SIGCONT)
+    cost = [count * (n * PAGE + 3 * KIB) for count, n in zip(had, pages)]
+    assert_near(cost[1] * 100 / cost[0], weight, f"{had} answers are in hundredths")
+    for front in fronts:
+        front.take_all()
+        front.close()
 
 
 # --- what else happens to a disk that waits ------------------------------------------------------------------------

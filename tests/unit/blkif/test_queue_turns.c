@@ -8,6 +8,9 @@
 
 #define DELAY_MS 16U
 
+/* Data of four requests, which is moved twice. */
+#define WORK_OF_FOUR .work_per_turn = 2 * 4 * 11 * GNTTAB_PAGE_SIZE
+
 static const struct slab_statistics *statistics_of(const struct rig *rig, unsigned index)
 {
     return &rig->slab.header->queues[index].statistics;
@@ -175,7 +178,7 @@ static void put_writes(struct rig *rig, unsigned index, uint32_t count)
 /* The flood takes several passes, the one request of the other queue has its turn in the first. */
 static void a_flood_leaves_others_their_turn(void **state)
 {
-    const struct rig_options options = {.work_per_turn = 4 * 11 * GNTTAB_PAGE_SIZE};
+    const struct rig_options options = {WORK_OF_FOUR};
     struct rig *rig = rig_create(&options);
     (void)state;
 
@@ -199,41 +202,10 @@ static void a_flood_leaves_others_their_turn(void **state)
     rig_destroy(rig);
 }
 
-/* How much of both floods was started after so many turns. */
-static void flood_both(struct rig *rig, unsigned turns, unsigned *first, unsigned *second)
-{
-    put_writes(rig, 0, 32);
-    put_writes(rig, 1, 32);
-    while (turns--)
-        turn_run(&rig->turn);
-    *first = rig->queue[0]->started;
-    *second = rig->queue[1]->started;
-}
-
-/* Requests of 44 KiB: three passes of 64 and of 192 KiB on the average, of which each ends with the
- * request that goes over it. */
-static void weights_share_the_turns(void **state)
-{
-    const struct rig_options options = {.work_per_turn = 1U << 20};
-    struct rig *rig = rig_create(&options);
-    unsigned first, second;
-    (void)state;
-
-    rig_connect(rig, 1);
-    queue_set_weight(rig->queue[1], 300);
-    flood_both(rig, 3, &first, &second);
-    assert_in_range(first, 3, 6);
-    assert_in_range(second, first * 2, first * 4);
-    queue_set_weight(rig->queue[1], 100); /* alike again */
-    turn_run(&rig->turn);
-    assert_in_range(rig->queue[0]->started, 20, 32);
-    rig_destroy(rig);
-}
-
 /* Nobody waits for it. */
 static void a_queue_alone_is_not_interrupted(void **state)
 {
-    const struct rig_options options = {.work_per_turn = 4 * 11 * GNTTAB_PAGE_SIZE};
+    const struct rig_options options = {WORK_OF_FOUR};
     struct rig *rig = rig_create(&options);
     (void)state;
 
@@ -309,7 +281,6 @@ int main(void)
         cmocka_unit_test(an_honest_frontend_is_never_delayed),
         cmocka_unit_test(a_ring_that_goes_away_in_its_delay),
         cmocka_unit_test(a_flood_leaves_others_their_turn),
-        cmocka_unit_test(weights_share_the_turns),
         cmocka_unit_test(a_queue_alone_is_not_interrupted),
         cmocka_unit_test(answers_are_work_too),
         cmocka_unit_test(what_could_not_be_had_is_counted),
