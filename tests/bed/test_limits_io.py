@@ -10,6 +10,7 @@ import threading
 import time
 
 from bedlib.front import FLUSH, OKAY, PAGE, READ, WRITE
+from bedlib.processes import threads_of
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import XVDA
 
@@ -379,11 +380,7 @@ def broker_killed(t):
 
 def switches(worker):
     """How often its threads have slept."""
-    total = 0
-    for task in os.listdir(f"/proc/{worker}/task"):
-        with open(f"/proc/{worker}/task/{task}/status", encoding="ascii") as f:
-            total += int(f.read().split("voluntary_ctxt_switches:", 1)[1].split()[0])
-    return total
+    return sum(int(thread["voluntary_ctxt_switches"]) for thread in threads_of(worker))
 
 
 @cases.add

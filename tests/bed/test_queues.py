@@ -10,6 +10,7 @@ import threading
 from bedlib.blkbackd import INSERT, RESIZE
 from bedlib.fault import Faults
 from bedlib.front import ERROR, FLUSH, OKAY, PAGE, READ, WRITE, Frontend
+from bedlib.processes import threads_of
 from bedlib.testing import Cases
 from bedlib.vbd import CLOSED, CLOSING, Vbd
 
@@ -84,11 +85,7 @@ def threads(t, case):
 
 
 def thread_names(pid):
-    names = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
-            names.append(f.read().strip())
-    return sorted(name for name in names if name.startswith("queues-"))
+    return sorted(thread["Name"] for thread in threads_of(pid) if thread["Name"].startswith("queues-"))
 
 
 @cases.over("threads-of-the-process", 1, 3, 16)
@@ -97,14 +94,12 @@ def threads_of_the_process(t, count):
     disk, front = connect(t, 2, threads=count)
     worker, = disk.daemon.workers()
     assert thread_names(worker) == sorted(f"queues-{n}" for n in range(1, count))
-    for task in os.listdir(f"/proc/{worker}/task"):
-        with open(f"/proc/{worker}/task/{task}/status", encoding="ascii") as f:
-            status = dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
-        # A sanitizer may have a thread of its own.
-        assert task != str(worker) and not status["Name"].startswith("queues-") or status["NoNewPrivs"] == "1", (task, status["NoNewPrivs"])
+    for thread in threads_of(worker):
+        ours = thread["Pid"] == str(worker) or thread["Name"].startswith("queues-")  # a sanitizer may have one of its own
+        assert thread["NoNewPrivs"] == "1" or not ours, (thread["Name"], thread["NoNewPrivs"])
         if os.geteuid() == 0:
-            assert set(status["Uid"].split()) == {str(1900000000 + front.domid)}, (task, status["Uid"])
-            assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0, (task, status["CapEff"])
+            assert set(thread["Uid"].split()) == {str(1900000000 + front.domid)}, (thread["Name"], thread["Uid"])
+            assert int(thread["CapEff"], 16) == int(thread["CapPrm"], 16) == 0, (thread["Name"], thread["CapEff"])
     front.close()
 
 

@@ -12,6 +12,7 @@ import time
 from bedlib.blkbackd import Blkbackd
 from bedlib.front import ERROR, OKAY
 from bedlib.intruder import Intruder, needs_all
+from bedlib.processes import threads_of
 from bedlib.testing import MIB, Cases
 
 cases = Cases()
@@ -23,12 +24,6 @@ ATTEMPTS = ("open", "execute", "fork", "socket", "trace", "kill", "read other me
             "bind a channel")
 RING_OPERATIONS = ("open", "openat2", "connect", "socket", "unlink", "statx", "send", "splice", "timeout")
 NAMESPACES = ("mnt", "net", "ipc", "uts", "pid")
-
-
-def threads(pid):
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii") as f:
-            yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
 def log_of(daemon):
@@ -43,7 +38,7 @@ def every_thread_is_confined(t, queues):
     front = disk.connect(queues=queues) if queues > 1 else disk.connect()
     assert front.read(0, 8) == bytes(disk.contents[:4096])
     worker, = disk.daemon.workers()
-    seen = list(threads(worker))
+    seen = list(threads_of(worker))
     assert len(seen) >= 2 * queues, "loops and slow engines"  # io_uring's own come and go
     uid = str(1900000000 + disk.vbd.domain.domid)
     for thread in seen:
@@ -103,7 +98,7 @@ def what_a_worker_has_without_the_sandbox(t):
     disk = t.disk("blkbackd", worker={"sandbox": "off"})
     disk.connect()
     worker, = disk.daemon.workers()
-    for thread in threads(worker):
+    for thread in threads_of(worker):
         assert thread["Seccomp"] == "0" and thread["NoNewPrivs"] == "1", thread
         assert int(thread["CapEff"], 16) == 0 and int(thread["CapBnd"], 16).bit_count() in (8, 9), thread
     for name in NAMESPACES:
@@ -218,7 +213,7 @@ def the_broker_keeps_few_capabilities(t):
     needs_all(t)
     disk = t.disk("blkbackd")
     kept = {1, 5, 6, 7, 8, 14, 18, 21, 24}  # numbers of <linux/capability.h>: the list in capabilities.c
-    for thread in threads(disk.daemon.process.pid):
+    for thread in threads_of(disk.daemon.process.pid):
         for field in ("CapPrm", "CapEff", "CapBnd"):
             extra = int(thread[field], 16) & ~sum(1 << n for n in kept)
             assert extra == 0, (field, hex(extra))

@@ -107,6 +107,17 @@ class Blkbackd:
             xs.write(f"{vbd.back}/physical-device-path", text)
         xs.write(f"{vbd.back}/hotplug-status", "connected")
 
+    def refuses(self, vbd):
+        """Waits for the offer and tries to attach the disk, which must fail: the broker's reason."""
+        vbd.wait_backend(INIT_WAIT)
+        try:
+            self.attach(vbd)
+        except Refused as e:
+            assert str(e).strip(), "no reason given"
+            assert vbd.get("hotplug-error"), "the reason is not in XenStore"
+            return str(e)
+        raise AssertionError(f"{vbd.back} was attached")
+
     def detach(self, vbd):
         """What the hook does on "remove"."""
         error, _, text = self.control(DETACH, vbd.back)

@@ -16,6 +16,13 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def threads_of(pid):
+    """What the kernel says of each of a process's threads (/proc/PID/task/TID/status), as a dict."""
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii") as f:
+            yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
 def shared_page(path, structure):
     """Makes the file, of a page, and maps it: a ctypes structure that whoever maps the file sees, too."""
     with open(path, "wb") as f:
