@@ -36,13 +36,6 @@ void guest_memory_destroy(struct guest_memory *memory)
     free(memory);
 }
 
-static void add_piece(struct guest_memory *memory, struct request *request,
-                      const struct gnttab_piece *piece)
-{
-    memory->owners[memory->count] = request;
-    memory->pieces[memory->count++] = *piece;
-}
-
 static uint32_t segment_bytes(const struct slab_segment *segment)
 {
     return (segment->last_sector - segment->first_sector + 1U) * SECTOR_BYTES;
@@ -51,24 +44,24 @@ static uint32_t segment_bytes(const struct slab_segment *segment)
 /* One segment, at `position` of the request's data; two pieces where it crosses into the next
  * buffer. */
 static void add_segment(struct guest_memory *memory, struct request *request,
-                        const struct slab_segment *segment, uint64_t position)
+                        const struct slab_segment *segment, uint32_t position)
 {
+    const bool to_guest = request_has_data_out(request->entry);
     uint32_t offset = segment->first_sector * SECTOR_BYTES;
     uint32_t left = segment_bytes(segment);
 
     while (left) {
-        const uint64_t within = position % BUFFER_BYTES;
-        const uint64_t room = BUFFER_BYTES - within;
-        const uint32_t length = left < room ? left : (uint32_t)room;
-        const struct gnttab_piece piece = {
-            .local = request->buffers[position / BUFFER_BYTES] + within,
-            .gref = segment->gref,
-            .offset = (uint16_t)offset,
-            .length = (uint16_t)length,
-            .to_guest = request_has_data_out(request->entry),
-        };
+        const uint32_t within = position % (uint32_t)BUFFER_BYTES;
+        const uint32_t room = (uint32_t)BUFFER_BYTES - within;
+        const uint32_t length = left < room ? left : room;
+        struct gnttab_piece *piece = &memory->pieces[memory->count];
 
-        add_piece(memory, request, &piece);
+        memory->owners[memory->count++] = request;
+        piece->local = request->buffers[position / (uint32_t)BUFFER_BYTES] + within;
+        piece->gref = segment->gref;
+        piece->offset = (uint16_t)offset;
+        piece->length = (uint16_t)length;
+        piece->to_guest = to_guest;
         offset += length;
         position += length;
         left -= length;
@@ -78,7 +71,7 @@ static void add_segment(struct guest_memory *memory, struct request *request,
 bool guest_memory_add(struct guest_memory *memory, struct request *request)
 {
     const unsigned segments = request->entry->segments;
-    uint64_t position = 0;
+    uint32_t position = 0;
 
     /* A segment is cut at most where a buffer ends. */
     if (memory->count + segments + request->buffer_count > GNTTAB_COPY_MAX)
@@ -96,11 +89,11 @@ bool guest_memory_add(struct guest_memory *memory, struct request *request)
 bool guest_memory_add_page(struct guest_memory *memory, struct request *request, uint32_t gref,
                            void *local, uint32_t bytes)
 {
-    const struct gnttab_piece piece = {.local = local, .gref = gref, .length = (uint16_t)bytes};
-
     if (memory->count == GNTTAB_COPY_MAX)
         return false;
-    add_piece(memory, request, &piece);
+    memory->pieces[memory->count] =
+        (struct gnttab_piece){.local = local, .gref = gref, .length = (uint16_t)bytes};
+    memory->owners[memory->count++] = request;
     request->copied = true;
     return true;
 }

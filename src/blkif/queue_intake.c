@@ -7,6 +7,9 @@
 
 #define SECTOR_BYTES 512U
 
+/* So many slots are on their way from the frontend's CPU while one is looked at. */
+#define SLOTS_AHEAD 8U
+
 static void break_ring(struct queue *queue)
 {
     queue->broken = true;
@@ -32,6 +35,8 @@ static uint32_t stage_one(struct queue *queue, uint32_t available, struct staged
         ring_copy_slot(&queue->ring, i, &slots[i]);
     /* Before anything is answered: answers overwrite slots that were consumed. */
     ring_consume(&queue->ring, count);
+    if (available - count >= SLOTS_AHEAD)
+        ring_prefetch(&queue->ring, SLOTS_AHEAD - 1);
     queue_worked(queue, 0);
     staged->tag = journal_reserve(&queue->journal);
     decode_request(slots, &queue->limits, journal_extent(&queue->journal, staged->tag),
@@ -136,6 +141,8 @@ void queue_take(struct queue *queue)
     queue->incomplete = 0;
     const bool has_limit = queue->limit && rate_limit_is_set(queue->limit);
 
+    for (uint32_t ahead = 0; ahead < SLOTS_AHEAD && ahead < available; ahead++)
+        ring_prefetch(&queue->ring, ahead);
     count = has_limit ? stage_limited(queue, available) : stage_all(queue, available);
     queue->fruitful |= count > 0;
     copy_indirect(queue, count);

@@ -96,12 +96,29 @@ void turn_forget(struct queue *queue);
 
 /* time_share.c */
 
+/* What taking, starting or answering a request costs besides its data, as so many bytes moved: the
+ * three of them take about as long as moving 6 KiB (docs/performance.md, in memory: CPU per I/O of
+ * 4k and of 64k). */
+#define QUEUE_STEP_COST 2048
+
 /* Accounts for a step of a request, and for so many bytes of its data that are moved in it. */
-void queue_worked(struct queue *queue, uint64_t bytes);
+static inline void queue_worked(struct queue *queue, uint64_t bytes)
+{
+    queue->work_left -= (int64_t)bytes + QUEUE_STEP_COST;
+}
+
 /* The same for data that is moved once more, between our buffers and the guest. */
-void queue_copied(struct queue *queue, uint64_t bytes);
+static inline void queue_copied(struct queue *queue, uint64_t bytes)
+{
+    queue->work_left -= (int64_t)bytes;
+}
+
 /* Whether there is time for more in this pass. */
-bool queue_has_time(const struct queue *queue);
+static inline bool queue_has_time(const struct queue *queue)
+{
+    return queue->work_left > 0;
+}
+
 /* Gives the queue the work of a turn. Returns whether it may have a pass; else it still owes. */
 bool queue_begin_work(struct queue *queue);
 /* After a pass. What is left over is kept, up to a pass's worth, while there is `more` that could

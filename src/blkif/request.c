@@ -8,39 +8,6 @@
 #include <xen/grant_table.h>
 #include <xen/io/blkif.h>
 
-#define SECTOR_BYTES 512U
-
-void request_list_push(struct request_list *list, struct request *request)
-{
-    request->next = NULL;
-    if (list->last)
-        list->last->next = request;
-    else
-        list->first = request;
-    list->last = request;
-}
-
-void request_list_push_front(struct request_list *list, struct request *request)
-{
-    request->next = list->first;
-    list->first = request;
-    if (!list->last)
-        list->last = request;
-}
-
-struct request *request_list_pop(struct request_list *list)
-{
-    struct request *request = list->first;
-
-    if (request) {
-        list->first = request->next;
-        if (!list->first)
-            list->last = NULL;
-        request->next = NULL;
-    }
-    return request;
-}
-
 const struct request_plan *request_plan(const struct slab_entry *entry)
 {
     static const struct request_plan read = {1, {IO_READ}};
@@ -62,23 +29,6 @@ const struct request_plan *request_plan(const struct slab_entry *entry)
     default: /* decoding lets nothing else through than a flush */
         return entry->bytes ? &flush_write : &flush;
     }
-}
-
-bool request_has_data_in(const struct slab_entry *entry)
-{
-    return entry->bytes && entry->operation != BLKIF_OP_READ;
-}
-
-bool request_has_data_out(const struct slab_entry *entry)
-{
-    return entry->operation == BLKIF_OP_READ;
-}
-
-uint64_t request_changes(const struct slab_entry *entry)
-{
-    if (entry->operation == BLKIF_OP_DISCARD)
-        return entry->discard_sectors * SECTOR_BYTES;
-    return request_has_data_in(entry) ? entry->bytes : 0;
 }
 
 uint32_t request_buffers(uint64_t bytes)
@@ -105,7 +55,7 @@ void request_prepare_io(struct request *request)
 
     io->operation = request_plan(entry)->step[request->step];
     io->result = 0;
-    io->offset = entry->sector * SECTOR_BYTES;
+    io->offset = entry->sector * REQUEST_SECTOR_BYTES;
     io->length = entry->bytes;
     io->iov = NULL;
     io->iov_count = 0;

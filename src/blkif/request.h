@@ -12,6 +12,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
+
+#define REQUEST_SECTOR_BYTES 512U
 
 struct queue;
 
@@ -48,9 +52,37 @@ struct request_list {
     struct request *last;
 };
 
-void request_list_push(struct request_list *list, struct request *request);
-void request_list_push_front(struct request_list *list, struct request *request);
-struct request *request_list_pop(struct request_list *list); /* NULL when empty */
+static inline void request_list_push(struct request_list *list, struct request *request)
+{
+    request->next = NULL;
+    if (list->last)
+        list->last->next = request;
+    else
+        list->first = request;
+    list->last = request;
+}
+
+static inline void request_list_push_front(struct request_list *list, struct request *request)
+{
+    request->next = list->first;
+    list->first = request;
+    if (!list->last)
+        list->last = request;
+}
+
+/* NULL when empty. */
+static inline struct request *request_list_pop(struct request_list *list)
+{
+    struct request *request = list->first;
+
+    if (request) {
+        list->first = request->next;
+        if (!list->first)
+            list->last = NULL;
+        request->next = NULL;
+    }
+    return request;
+}
 
 /*
  * The I/O that carries out an operation, in order:
@@ -66,11 +98,23 @@ struct request_plan {
 const struct request_plan *request_plan(const struct slab_entry *entry);
 
 /* Whether the request brings data from the guest, and whether it takes data to it. */
-bool request_has_data_in(const struct slab_entry *entry);
-bool request_has_data_out(const struct slab_entry *entry);
+static inline bool request_has_data_in(const struct slab_entry *entry)
+{
+    return entry->bytes && entry->operation != BLKIF_OP_READ;
+}
+
+static inline bool request_has_data_out(const struct slab_entry *entry)
+{
+    return entry->operation == BLKIF_OP_READ;
+}
 
 /* Bytes of the store that it changes, from its sector on; 0: none. */
-uint64_t request_changes(const struct slab_entry *entry);
+static inline uint64_t request_changes(const struct slab_entry *entry)
+{
+    if (entry->operation == BLKIF_OP_DISCARD)
+        return entry->discard_sectors * REQUEST_SECTOR_BYTES;
+    return request_has_data_in(entry) ? entry->bytes : 0;
+}
 
 /* Buffers of the pool that hold `bytes` of data. */
 uint32_t request_buffers(uint64_t bytes);

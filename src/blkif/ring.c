@@ -9,6 +9,8 @@
 #define RESPONSE_OPERATION 8U
 #define RESPONSE_STATUS    10U
 
+#define CACHE_LINE_BYTES 64U
+
 int ring_init(struct ring *ring, void *pages, enum blkif_abi abi, uint32_t order)
 {
     struct ring_shared *shared = pages;
@@ -60,16 +62,49 @@ static volatile uint8_t *slot_at(const struct ring *ring, uint32_t index)
     return ring->slots + (size_t)(index & (ring->count - 1)) * ring->slot_bytes;
 }
 
+/* Volatile makes each load single. */
+static void copy_words(const volatile uint8_t *slot, uint32_t bytes, struct ring_slot *out)
+{
+    const volatile uint32_t *from = (const volatile uint32_t *)slot;
+
+    for (uint32_t i = 0; i < bytes / sizeof(*from); i++) {
+        const uint32_t word = from[i];
+
+        memcpy(out->bytes + i * sizeof(word), &word, sizeof(word));
+    }
+}
+
+/* The same for a slot of the greatest size, which is aligned to it in any ring of such. */
+static void copy_long_words(const volatile uint8_t *slot, struct ring_slot *out)
+{
+    const volatile uint64_t *from = (const volatile uint64_t *)slot;
+
+    for (uint32_t i = 0; i < BLKIF_SLOT_BYTES_MAX / sizeof(*from); i++) {
+        const uint64_t word = from[i];
+
+        memcpy(out->bytes + i * sizeof(word), &word, sizeof(word));
+    }
+}
+
 void ring_copy_slot(const struct ring *ring, uint32_t ahead, struct ring_slot *out)
 {
-    /* Slots are 4-byte aligned in every ABI; volatile makes each load single. */
-    const volatile uint32_t *from =
-        (const volatile uint32_t *)slot_at(ring, ring->req_cons + ahead);
-    uint32_t words[BLKIF_SLOT_BYTES_MAX / 4];
+    const volatile uint8_t *slot = slot_at(ring, ring->req_cons + ahead);
 
-    for (uint32_t i = 0; i < ring->slot_bytes / 4; i++)
-        words[i] = from[i];
-    memcpy(out->bytes, words, ring->slot_bytes);
+    _Static_assert(BLKIF_RING_HEADER_BYTES % 8 == 0 && BLKIF_SLOT_BYTES_MAX % 8 == 0,
+                   "the longest slots are aligned to 8 bytes; the others to 4");
+    if (ring->slot_bytes == BLKIF_SLOT_BYTES_MAX)
+        copy_long_words(slot, out);
+    else
+        copy_words(slot, ring->slot_bytes, out);
+}
+
+void ring_prefetch(const struct ring *ring, uint32_t ahead)
+{
+    const uint32_t slot = (ring->req_cons + ahead) & (ring->count - 1);
+    const uint8_t *at = (const uint8_t *)(ring->shared + 1) + (size_t)slot * ring->slot_bytes;
+
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + CACHE_LINE_BYTES);
 }
 
 void ring_consume(struct ring *ring, uint32_t slots)

@@ -60,6 +60,13 @@ int ring_available(const struct ring *ring, uint32_t *out);
  */
 void ring_copy_slot(const struct ring *ring, uint32_t ahead, struct ring_slot *out);
 
+/*
+ * Has the slot `ahead` of the next one brought near, for ring_copy_slot() soon: a frontend on
+ * another CPU has its lines, which come one after the other when they are asked for one by one.
+ * Loads nothing.
+ */
+void ring_prefetch(const struct ring *ring, uint32_t ahead);
+
 /* Takes that many slots off the ring: all slots of a request at once, after each has been copied.
  */
 void ring_consume(struct ring *ring, uint32_t slots);

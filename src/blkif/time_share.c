@@ -7,28 +7,8 @@
  */
 #include "queue_internal.h"
 
-/* What taking, starting or answering a request costs besides its data, as so many bytes moved: the
- * three of them take about as long as moving 6 KiB (docs/performance.md, in memory: CPU per I/O of
- * 4k and of 64k). */
-#define REQUEST_COST 2048
-
 /* The work of a pass, in bytes, for a queue of middling weight where they differ. */
 #define WEIGHED_WORK (UINT64_C(128) << 10)
-
-void queue_worked(struct queue *queue, uint64_t bytes)
-{
-    queue->work_left -= (int64_t)bytes + REQUEST_COST;
-}
-
-void queue_copied(struct queue *queue, uint64_t bytes)
-{
-    queue->work_left -= (int64_t)bytes;
-}
-
-bool queue_has_time(const struct queue *queue)
-{
-    return queue->work_left > 0;
-}
 
 /* Alone on its thread a queue holds nobody up. */
 static int64_t work_of_pass(const struct queue *queue)

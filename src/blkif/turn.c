@@ -52,11 +52,14 @@ static uint32_t share_of_others(const struct queue *queue, uint32_t share)
 static bool entitled(const struct queue *queue, uint32_t count)
 {
     const struct turn *turn = queue->turn;
-    const uint32_t share = share_of(queue);
     const uint32_t free = buffer_pool_free(turn->buffers);
 
     if (count > free || (turn->claimant && turn->claimant != queue))
         return false;
+    if (turn->queues <= 1) /* all of it is its share */
+        return true;
+    const uint32_t share = share_of(queue);
+
     /* A request larger than the share may still start while the queue holds nothing else. */
     return queue->buffers == 0 || queue->buffers + count <= share ||
            free - count >= share_of_others(queue, share);

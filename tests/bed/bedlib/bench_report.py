@@ -199,7 +199,7 @@ There is no hypervisor in this: the backends run on stand-ins for Xen's librarie
 mapping, copying and notifying cost a system call or less. So it shows what the backends cost themselves. It does not show hypercalls,
 TLB flushes or interrupts; `--hypercall-ns N` adds N ns to each emulated call for a feeling of them. CPU is that of the
 backend's processes, all threads. System calls are counted by perf(1) in a run of their own and include those of the stand-ins,
-which take about as many as the real libraries.
+which take about as many as the real libraries. Where the cost of an I/O goes is in [performance-profile.md](performance-profile.md).
 
 `--json` prints everything that was measured: `settings`, `cpus`, and `results`, an object with the workload's name for each
 workload, in it `fio`, `qdisk`, `blkbackd` and `persistent`, each a list of one object a turn: `iops`, `mean` and `p99` (us), `cpu`
