@@ -10,7 +10,7 @@ import struct
 from bedlib.blkbackd import CONTROL_MAGIC, CONTROL_VERSION, EJECT, INSERT, PING, RESIZE
 from bedlib.front import ERROR, OKAY, PAGE, READ, Frontend
 from bedlib.testing import Cases
-from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, Vbd
+from bedlib.vbd import CONNECTED, INIT_WAIT, Vbd
 from bedlib.xs import XenStore
 
 cases = Cases()

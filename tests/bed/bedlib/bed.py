@@ -53,7 +53,7 @@ class Domain:
         def nodes(tx):
             xs.rm(self.path, tx)
             xs.mkdir(self.path, tx)
-            xs.perms(self.path, [f"n0", f"r{domid}"], tx)
+            xs.perms(self.path, ["n0", f"r{domid}"], tx)
             xs.write(f"{self.path}/vm", vm, tx)
             xs.write(f"{self.path}/name", f"guest{domid}", tx)
             xs.write(f"{self.path}/domid", domid, tx)
