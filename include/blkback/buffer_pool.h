@@ -6,6 +6,9 @@
 #ifndef BLKBACK_BUFFER_POOL_H
 #define BLKBACK_BUFFER_POOL_H
 
+#include "blkback/engine.h"
+
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Holds the data of a request of 11 segments; larger ones, of up to a mebibyte, take several. */
@@ -26,9 +29,15 @@ void buffer_pool_put(struct buffer_pool *pool, uint8_t *buffer);
 uint32_t buffer_pool_count(const struct buffer_pool *pool);
 uint32_t buffer_pool_free(const struct buffer_pool *pool);
 
-/* Returns memory of buffers that are not in use to the kernel; called when the worker has been
- * idle. */
-void buffer_pool_trim(struct buffer_pool *pool);
+/* Where they lie, for an engine to register. */
+struct engine_memory buffer_pool_memory(const struct buffer_pool *pool);
+
+/*
+ * Returns memory of buffers that are not in use to the kernel; called when the worker has been
+ * idle. True when that was done: an engine that has registered them has to forget them before they
+ * are used again, and holds the old memory until then.
+ */
+bool buffer_pool_trim(struct buffer_pool *pool);
 
 void buffer_pool_destroy(struct buffer_pool *pool);
 

@@ -22,14 +22,23 @@ struct engine;
  */
 #define ENGINE_BATCH 8U
 
-struct engine;
+/*
+ * Memory that most transfers go to and from: buffers of `buffer_bytes`, a power of two, one after
+ * the other. What lies in one of them can be registered with the kernel. It stays until the engine
+ * is destroyed.
+ */
+struct engine_memory {
+    void *start; /* page-aligned */
+    uint64_t bytes;
+    uint64_t buffer_bytes;
+};
 
 struct engine_ops {
     /* "uring", "aio", "inline": also the value in the configuration; or "slow". */
     const char *name;
-    /* `depth`: I/Os that can be in flight at once. Returns 0; -ENOSYS, -EPERM where the kernel does
-     * not have or allow it. */
-    int (*create)(unsigned depth, struct engine **out);
+    /* `depth`: I/Os that can be in flight at once. `memory`: NULL, or what may be registered.
+     * Returns 0; -ENOSYS, -EPERM where the kernel does not have or allow it. */
+    int (*create)(unsigned depth, const struct engine_memory *memory, struct engine **out);
     enum io_submit (*submit)(struct engine *engine, int fd, struct io *io);
     /*
      * Hands everything submitted and not handed over yet to the kernel: one system call, none if
@@ -63,6 +72,18 @@ extern const struct engine_ops engine_inline;
 /* Whether an instance of engine_uring can be used for nothing but what it is made for (Linux 5.10).
  */
 bool engine_uring_restricted(const struct engine *engine);
+
+/*
+ * Buffers of the memory it was made with: registers those that are used often, so that their pages
+ * are not pinned for each I/O but once. Returns 0 while it does; -EINVAL where the kernel can't
+ * (before Linux 5.19) or there is no such memory; what the kernel refused to register more with,
+ * until they are forgotten. Everything works without.
+ */
+int engine_uring_registers(const struct engine *engine);
+
+/* Forgets what was registered, so that the pages can be given back; no I/O on that memory may be in
+ * flight. It begins anew with what is used from here on. */
+void engine_uring_forget(struct engine *engine);
 
 /*
  * For what only blocking system calls can do: discards, where io_uring can't. A thread of its own,

@@ -40,7 +40,8 @@ struct io {
     const struct engine_set *engines; /* of the thread that submits; NULL: those the store was
                                          opened with */
     int result;
-    bool secure; /* IO_DISCARD: see there */
+    bool secure;     /* IO_DISCARD: see there */
+    bool registered; /* the engine's: the last attempt used a registered buffer */
 
     /* The engine's, no one else's. */
     struct {

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define STATE_VERSION_MAJOR 1U /* readers refuse another major version */
-#define STATE_VERSION_MINOR 2U /* readers accept another minor version */
+#define STATE_VERSION_MINOR 3U /* readers accept another minor version */
 
 /*
  * A minor version may append fields to the connection file, 0 meaning what held before them, and
@@ -177,7 +177,9 @@ struct slab_statistics {
     /* Since minor version 2. */
     uint64_t limit_waits;   /* times that a ring with requests began to wait for the disk's limit */
     uint64_t limit_wait_us; /* how long rings waited for it, microseconds */
-    uint64_t reserved[5];
+    /* Since minor version 3. */
+    uint64_t registered; /* transfers by a buffer that is registered with the kernel */
+    uint64_t reserved[4];
 };
 
 /* One ring's part. Slots are counted free-running in 64 bits; the ring's own 32-bit indices are

@@ -125,8 +125,8 @@ static inline void store_close(struct store *store)
 int store_refresh_size(struct store *store, bool *changed);
 
 /* Makes every engine the kernel allows, each for `depth` I/Os in flight; at least the inline one.
- * Starts the thread of the slow one. Returns 0 or -ENOMEM. */
-int engine_set_create(unsigned depth, struct engine_set *out);
+ * `memory`: NULL, or where data lies. Starts the thread of the slow one. Returns 0 or -ENOMEM. */
+int engine_set_create(unsigned depth, const struct engine_memory *memory, struct engine_set *out);
 /* The engine of that kind, or NULL. */
 struct engine *engine_set_find(const struct engine_set *engines, const struct engine_ops *ops);
 

@@ -3,7 +3,6 @@
 #include "blkback/buffer_pool.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -67,14 +66,22 @@ uint32_t buffer_pool_free(const struct buffer_pool *pool)
     return pool->count - pool->fresh + pool->free_count;
 }
 
-void buffer_pool_trim(struct buffer_pool *pool)
+struct engine_memory buffer_pool_memory(const struct buffer_pool *pool)
 {
-    if (pool->free_count == pool->fresh && pool->fresh) {
-        /* Nothing is in use: one call gives everything back. */
-        (void)madvise(pool->arena, (uint64_t)pool->fresh * BUFFER_BYTES, MADV_DONTNEED);
-        pool->fresh = 0;
-        pool->free_count = 0;
-    }
+    return (struct engine_memory){.start = pool->arena,
+                                  .bytes = (uint64_t)pool->count * BUFFER_BYTES,
+                                  .buffer_bytes = BUFFER_BYTES};
+}
+
+bool buffer_pool_trim(struct buffer_pool *pool)
+{
+    if (pool->free_count != pool->fresh || pool->fresh == 0)
+        return false;
+    /* Nothing is in use: one call gives everything back. */
+    (void)madvise(pool->arena, (uint64_t)pool->fresh * BUFFER_BYTES, MADV_DONTNEED);
+    pool->fresh = 0;
+    pool->free_count = 0;
+    return true;
 }
 
 void buffer_pool_destroy(struct buffer_pool *pool)

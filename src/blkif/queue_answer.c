@@ -128,6 +128,7 @@ void queue_handle_returned(struct queue *queue)
         const struct io *io = &request->io;
 
         queue->submitted--;
+        queue->statistics->registered += io->registered;
         queue_worked(queue, 0);
         if (io->result >= 0 && io->operation == IO_FLUSH && proves_nothing(queue)) {
             queue_park(queue, request, -EIO);

@@ -55,6 +55,7 @@ void request_prepare_io(struct request *request)
 
     io->operation = request_plan(entry)->step[request->step];
     io->result = 0;
+    io->registered = false;
     io->offset = entry->sector * REQUEST_SECTOR_BYTES;
     io->length = entry->bytes;
     io->iov = NULL;

@@ -39,6 +39,7 @@ static const struct ctl_counter counters[] = {
     COUNTER(mapped_grants, "grants mapped", CTL_COUNTS),
     COUNTER(limit_waits, "waits for the limit", CTL_COUNTS),
     COUNTER(limit_wait_us, "waited for the limit", CTL_COUNTS_MICROSECONDS),
+    COUNTER(registered, "registered buffers", CTL_COUNTS),
 };
 
 #define COUNT (sizeof(counters) / sizeof(counters[0]))

@@ -53,8 +53,9 @@ static void aio_destroy(struct engine *engine)
     free(aio);
 }
 
-static int aio_create(unsigned depth, struct engine **out)
+static int aio_create(unsigned depth, const struct engine_memory *memory, struct engine **out)
 {
+    (void)memory;
     struct aio *aio = NULL;
     int error = -EINVAL;
 

@@ -17,8 +17,9 @@
  */
 #define ATTEMPTS_MAX 100U
 
-static int inline_create(unsigned depth, struct engine **out)
+static int inline_create(unsigned depth, const struct engine_memory *memory, struct engine **out)
 {
+    (void)memory;
     struct engine *engine = calloc(1, sizeof(*engine));
 
     (void)depth;

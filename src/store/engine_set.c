@@ -6,10 +6,11 @@
 #include <errno.h>
 #include <string.h>
 
-static struct engine *create_or_null(const struct engine_ops *ops, unsigned depth)
+static struct engine *create_or_null(const struct engine_ops *ops, unsigned depth,
+                                     const struct engine_memory *memory)
 {
     struct engine *engine = NULL;
-    int error = ops->create(depth, &engine);
+    int error = ops->create(depth, memory, &engine);
 
     if (error) {
         log_debug("engine %s can't be used: %s", ops->name, strerror(-error));
@@ -18,13 +19,13 @@ static struct engine *create_or_null(const struct engine_ops *ops, unsigned dept
     return engine;
 }
 
-int engine_set_create(unsigned depth, struct engine_set *out)
+int engine_set_create(unsigned depth, const struct engine_memory *memory, struct engine_set *out)
 {
     struct engine_set set = {
-        .uring = create_or_null(&engine_uring, depth),
-        .aio = create_or_null(&engine_aio, depth),
-        .inline_ = create_or_null(&engine_inline, depth),
-        .slow = create_or_null(&engine_slow, depth),
+        .uring = create_or_null(&engine_uring, depth, memory),
+        .aio = create_or_null(&engine_aio, depth, memory),
+        .inline_ = create_or_null(&engine_inline, depth, memory),
+        .slow = create_or_null(&engine_slow, depth, memory),
     };
 
     if (!set.inline_) {

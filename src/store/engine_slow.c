@@ -134,8 +134,9 @@ static void release(struct slow *slow)
     free(slow);
 }
 
-static int slow_create(unsigned depth, struct engine **out)
+static int slow_create(unsigned depth, const struct engine_memory *memory, struct engine **out)
 {
+    (void)memory;
     struct slow *slow = NULL;
     int error = 0;
     int event = -1;

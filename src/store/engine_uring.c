@@ -9,18 +9,19 @@
 #include "blkback/engine.h"
 #include "discard.h"
 #include "progress.h"
+#include "uring_buffers.h"
+#include "uring_register.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define REAP_BATCH 64U
 
 struct uring {
     struct engine base;
     struct io_uring ring;
+    struct uring_buffers buffers;
     unsigned depth;
     bool restricted;  /* to what the engine uses */
     struct io *again; /* to be handed to the kernel once more */
@@ -31,16 +32,18 @@ static struct uring *uring_of(struct engine *engine)
     return (struct uring *)engine;
 }
 
-/* All that this engine ever submits. */
-static const uint8_t opcodes[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
-                                  IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+/* All that this engine ever submits, the last two where buffers are registered. */
+static const uint8_t opcodes[] = {IORING_OP_READ,       IORING_OP_WRITE,      IORING_OP_READV,
+                                  IORING_OP_WRITEV,     IORING_OP_FSYNC,      IORING_OP_FALLOCATE,
+                                  IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED};
+enum { OPCODES = sizeof(opcodes) / sizeof(opcodes[0]), OPCODES_OF_BUFFERS = 2 };
 
 static int check_opcodes(struct io_uring *ring)
 {
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     int error = probe ? 0 : -ENOSYS;
 
-    for (unsigned i = 0; !error && i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+    for (unsigned i = 0; !error && i < OPCODES; i++) {
         if (!io_uring_opcode_supported(probe, opcodes[i]))
             error = -ENOSYS;
     }
@@ -71,44 +74,50 @@ static int make_ring(unsigned depth, struct io_uring *ring)
     return error;
 }
 
-/* By system call: Debian 12's liburing declares functions for these and does not export them. */
-static int register_at(const struct io_uring *ring, unsigned what, const void *array,
-                       unsigned count)
-{
-    return syscall(SYS_io_uring_register, ring->ring_fd, what, array, count) < 0 ? -errno : 0;
-}
-
 /*
  * A ring is a second way to make system calls, which a filter of those does not see: from here on
- * it takes what this engine uses, without any flag, and nothing can be registered.
+ * it takes what this engine uses, without any flag, and nothing can be registered but buffers, in
+ * the table that is there already.
  */
-static int restrict_ring(const struct io_uring *ring)
+static int restrict_ring(const struct io_uring *ring, bool buffers)
 {
-    enum { COUNT = sizeof(opcodes) / sizeof(opcodes[0]) };
-    struct io_uring_restriction restrictions[COUNT] = {0};
+    struct io_uring_restriction restrictions[OPCODES + 1] = {0};
+    const unsigned count = buffers ? OPCODES : OPCODES - OPCODES_OF_BUFFERS;
 
     if (!(ring->flags & IORING_SETUP_R_DISABLED))
         return -ENOSYS;
-    for (unsigned i = 0; i < COUNT; i++) {
+    for (unsigned i = 0; i < count; i++) {
         restrictions[i].opcode = IORING_RESTRICTION_SQE_OP;
         restrictions[i].sqe_op = opcodes[i];
     }
-    return register_at(ring, IORING_REGISTER_RESTRICTIONS, restrictions, COUNT);
+    restrictions[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+    restrictions[count].register_op = IORING_REGISTER_BUFFERS_UPDATE;
+    return uring_register(ring->ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions,
+                          buffers ? count + 1 : count);
 }
 
-static int open_ring(struct uring *uring)
+static int open_ring(struct uring *uring, const struct engine_memory *memory)
 {
     int error = check_opcodes(&uring->ring);
 
     if (error)
         return error;
-    uring->restricted = restrict_ring(&uring->ring) == 0;
+    const bool buffers = uring_buffers_create(&uring->ring, memory, &uring->buffers) == 0;
+
+    uring->restricted = restrict_ring(&uring->ring, buffers) == 0;
     if (!(uring->ring.flags & IORING_SETUP_R_DISABLED))
         return 0;
-    return register_at(&uring->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    return uring_register(uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
-static int uring_create(unsigned depth, struct engine **out)
+static void dispose(struct uring *uring)
+{
+    io_uring_queue_exit(&uring->ring);
+    uring_buffers_destroy(&uring->buffers);
+    free(uring);
+}
+
+static int uring_create(unsigned depth, const struct engine_memory *memory, struct engine **out)
 {
     struct uring *uring = NULL;
     int error = -EINVAL;
@@ -123,16 +132,36 @@ static int uring_create(unsigned depth, struct engine **out)
         free(uring);
         return error;
     }
-    error = open_ring(uring);
+    error = open_ring(uring, memory);
     if (error) {
-        io_uring_queue_exit(&uring->ring);
-        free(uring);
+        dispose(uring);
         return error;
     }
     uring->base.ops = &engine_uring;
     uring->depth = depth;
     *out = &uring->base;
     return 0;
+}
+
+/* One entry: the opcodes without a vector save the kernel a copy from user memory, those with a
+ * registered buffer the search for its pages too. */
+static void prepare_one(struct uring *uring, struct io_uring_sqe *sqe, struct io *io)
+{
+    void *at = io->engine.iov->iov_base;
+    const unsigned length = progress_span(io);
+    const uint64_t position = io->engine.position;
+    const int fd = io->engine.fd;
+    const int buffer = uring_buffers_find(&uring->buffers, at, length);
+
+    io->registered = buffer >= 0;
+    if (io->operation == IO_READ && buffer >= 0)
+        io_uring_prep_read_fixed(sqe, fd, at, length, position, buffer);
+    else if (io->operation == IO_READ)
+        io_uring_prep_read(sqe, fd, at, length, position);
+    else if (buffer >= 0)
+        io_uring_prep_write_fixed(sqe, fd, at, length, position, buffer);
+    else
+        io_uring_prep_write(sqe, fd, at, length, position);
 }
 
 /* Puts the next attempt of `io` into the submission queue. Returns false when that is full. */
@@ -146,17 +175,17 @@ static bool prepare(struct uring *uring, struct io *io)
 
     if (!sqe)
         return false;
-    /* One entry: the opcodes without a vector save the kernel a copy from user memory. */
+    io->registered = false;
     switch (io->operation) {
     case IO_READ:
         if (count == 1)
-            io_uring_prep_read(sqe, fd, iov->iov_base, progress_span(io), position);
+            prepare_one(uring, sqe, io);
         else
             io_uring_prep_readv(sqe, fd, iov, count, position);
         break;
     case IO_WRITE:
         if (count == 1)
-            io_uring_prep_write(sqe, fd, iov->iov_base, progress_span(io), position);
+            prepare_one(uring, sqe, io);
         else
             io_uring_prep_writev(sqe, fd, iov, count, position);
         break;
@@ -264,10 +293,17 @@ static int uring_event_fd(const struct engine *engine)
 
 static void uring_destroy(struct engine *engine)
 {
-    struct uring *uring = uring_of(engine);
+    dispose(uring_of(engine));
+}
 
-    io_uring_queue_exit(&uring->ring);
-    free(uring);
+int engine_uring_registers(const struct engine *engine)
+{
+    return ((const struct uring *)engine)->buffers.error;
+}
+
+void engine_uring_forget(struct engine *engine)
+{
+    uring_buffers_forget(&uring_of(engine)->buffers);
 }
 
 bool engine_uring_restricted(const struct engine *engine)

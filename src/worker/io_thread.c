@@ -173,12 +173,26 @@ static bool trim_grants(struct io_thread *thread)
     return any;
 }
 
+static void trim_buffers(struct io_thread *thread)
+{
+    struct engine *uring = thread->engines.uring;
+
+    if (!buffer_pool_trim(thread->turn.buffers) || !uring)
+        return;
+    const int error = engine_uring_registers(uring);
+
+    if (error && error != -EINVAL)
+        log_debug("domain %u: the kernel did not register all buffers: %s", thread->domid,
+                  strerror(-error));
+    engine_uring_forget(uring);
+}
+
 static void idle(struct loop_timer *timer)
 {
     struct io_thread *thread =
         (struct io_thread *)((char *)timer - offsetof(struct io_thread, idle_timer));
 
-    buffer_pool_trim(thread->turn.buffers);
+    trim_buffers(thread);
     /* An idle worker has no timer: this ends some rounds after the last activity. */
     if (trim_grants(thread))
         loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
@@ -218,7 +232,8 @@ static int add_engine(struct io_thread *thread, struct engine_source *source, st
 
 static int create_engines(struct io_thread *thread, unsigned depth)
 {
-    int error = engine_set_create(depth, &thread->engines);
+    const struct engine_memory memory = buffer_pool_memory(thread->turn.buffers);
+    int error = engine_set_create(depth, &memory, &thread->engines);
 
     if (!error)
         error = add_engine(thread, &thread->engine_sources[0], thread->engines.uring);
@@ -226,6 +241,9 @@ static int create_engines(struct io_thread *thread, unsigned depth)
         error = add_engine(thread, &thread->engine_sources[1], thread->engines.aio);
     if (!error)
         error = add_engine(thread, &thread->engine_sources[2], thread->engines.slow);
+    if (!error && thread->engines.uring && engine_uring_registers(thread->engines.uring))
+        log_debug("domain %u: io_uring registers no buffers: %s", thread->domid,
+                  strerror(-engine_uring_registers(thread->engines.uring)));
     return error;
 }
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/io_uring.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -128,6 +129,10 @@ static int allow_with_arguments(scmp_filter_ctx filter)
         error = allow_flag(filter, SCMP_SYS(newfstatat), 3, AT_EMPTY_PATH, true);
     if (!error)
         error = allow_flag(filter, SCMP_SYS(statx), 2, AT_EMPTY_PATH, true);
+    /* Data buffers, in the table that the ring was made with; all else the ring refuses, too. */
+    if (!error)
+        error = allow_values(filter, SCMP_SYS(io_uring_register), 1,
+                             (unsigned long[]){IORING_REGISTER_BUFFERS_UPDATE}, 1);
     /* The end by abort(): signals to nobody else. */
     if (!error)
         error = allow_values(filter, SCMP_SYS(tgkill), 0, (unsigned long[]){(unsigned)getpid()}, 1);

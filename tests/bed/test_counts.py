@@ -8,6 +8,8 @@ import subprocess
 import time
 
 from bedlib.bed import Missing
+from bedlib.crowd import KIB
+from bedlib.front import OKAY, PAGE
 from bedlib.testing import MIB, Cases
 
 cases = Cases()
@@ -83,6 +85,35 @@ def looking_for_work(t):
 @cases.add
 def a_file_in_the_page_cache(t):
     expect(count(t, t.bed.direct_image(16 * MIB), engine="uring", direct="no", worker={"poll_time": 0}), 0.25, 1 / 16)
+
+
+def pinned(pid):
+    """Bytes of a process's memory that the kernel holds on to for an io_uring."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^VmPin:\s+(\d+) kB$", f.read(), re.M).group(1)) * KIB
+
+
+@cases.over("registered-buffers", 1, 2)
+def registered_buffers(t, queues):
+    """Their pages are pinned once, not for each transfer, as long as the disk is busy. Several threads: each its own ring."""
+    disk = t.disk("blkbackd", image=t.bed.direct_image(16 * MIB), engine="uring", max_queues=queues,
+                  worker={"queue_threads": queues}, max_ring_page_order=3)
+    front = disk.connect(order=3, queues=queues) if queues > 1 else disk.connect(order=3)
+    worker, = disk.daemon.workers()
+    assert pinned(worker) == 0, "buffers are registered that nobody uses"
+    with Strace(t.bed, worker) as traced:
+        done = front.on(queues - 1).bench(depth=DEPTH, seconds=1.0)  # another thread than the main one
+        held = pinned(worker)
+    statistics = disk.status()["statistics"]
+    print(f"# {statistics['registered']} of {done.ios} reads by {traced.calls.get('io_uring_register', 0)} registered buffers, "
+          f"{held // KIB} KiB pinned", flush=True)
+    assert not done.errors and done.ios > 5000, f"{done.ios} I/Os, {done.errors} errors"
+    assert statistics["registered"] > 0.8 * (done.ios - statistics["merged"]), statistics
+    assert 0 < traced.calls["io_uring_register"] <= 3 * DEPTH, f"{traced.calls['io_uring_register']} buffers registered"
+    assert 0 < held <= traced.calls["io_uring_register"] * 64 * KIB, f"{held // KIB} KiB are pinned"
+    t.bed.wait_for(lambda: pinned(worker) == 0, "memory that was pinned to be given back", timeout=15)
+    assert front.write(8, b"r" * PAGE) == OKAY and front.read(8, 8) == b"r" * PAGE
+    assert disk.status()["statistics"]["registered"] == statistics["registered"], "one use registers a buffer"
 
 
 if __name__ == "__main__":

@@ -61,10 +61,11 @@ static void idle_memory_is_given_back_and_only_that(void **state)
     memset(first, 1, BUFFER_BYTES);
     memset(second, 2, BUFFER_BYTES);
     buffer_pool_put(pool, first);
-    buffer_pool_trim(pool); /* one is in use: nothing is touched */
+    assert_false(buffer_pool_trim(pool)); /* one is in use: nothing is touched */
     assert_int_equal(second[0], 2);
     buffer_pool_put(pool, second);
-    buffer_pool_trim(pool);
+    assert_true(buffer_pool_trim(pool));
+    assert_false(buffer_pool_trim(pool)); /* there is nothing more */
     assert_int_equal(buffer_pool_free(pool), COUNT);
     assert_int_equal(first[0], 0);
     assert_int_equal(second[BUFFER_BYTES - 1], 0);

@@ -16,7 +16,7 @@ static int set_up(void **state)
     kernel = (struct faulty_kernel){0};
     rig->engine = NULL;
     rig->fd = -1;
-    if (rig->ops->create(DEPTH, &rig->engine))
+    if (rig->ops->create(DEPTH, NULL, &rig->engine))
         return 0; /* each test then skips itself */
     assert_true(image_make(IMAGE_BUFFERED, IMAGE_SIZE, &rig->image));
     rig->fd = image_open(&rig->image, O_RDWR);

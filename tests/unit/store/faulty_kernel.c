@@ -51,6 +51,8 @@ unsigned __real_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_c
                                         unsigned most);
 unsigned __wrap_io_uring_peek_batch_cqe(struct io_uring *ring, struct io_uring_cqe **cqes,
                                         unsigned most);
+int __real_uring_register(int ring_fd, unsigned what, const void *array, unsigned count);
+int __wrap_uring_register(int ring_fd, unsigned what, const void *array, unsigned count);
 
 static bool attempt_fails(void)
 {
@@ -210,8 +212,19 @@ static void shorten_sqe(struct io_uring_sqe *sqe)
         sqe->addr = (uintptr_t)shortened_vector((const struct iovec *)(uintptr_t)sqe->addr, &count);
         sqe->len = count;
     }
-    if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE)
+    if (sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_WRITE ||
+        sqe->opcode == IORING_OP_READ_FIXED || sqe->opcode == IORING_OP_WRITE_FIXED)
         sqe->len = (unsigned)shortened(sqe->len);
+}
+
+int __wrap_uring_register(int ring_fd, unsigned what, const void *array, unsigned count)
+{
+    if (what == IORING_REGISTER_BUFFERS2 && kernel.no_table)
+        return kernel.no_table;
+    kernel.registrations += what == IORING_REGISTER_BUFFERS_UPDATE;
+    if (what == IORING_REGISTER_BUFFERS_UPDATE && kernel.register_error)
+        return kernel.register_error;
+    return __real_uring_register(ring_fd, what, array, count);
 }
 
 int __wrap_io_uring_submit(struct io_uring *ring)

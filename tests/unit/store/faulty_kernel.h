@@ -23,7 +23,9 @@ struct faulty_kernel {
     int create_error;
     unsigned refused_flags; /* of io_uring */
     bool no_opcodes;
-    unsigned attempts, submissions, syncs;
+    int no_table;       /* io_uring's error for a table of buffers that is empty */
+    int register_error; /* io_uring's for changing it */
+    unsigned attempts, submissions, syncs, registrations;
 };
 
 extern struct faulty_kernel kernel;

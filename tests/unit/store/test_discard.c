@@ -103,7 +103,7 @@ static int set_up(void **state)
     secure_error = 0;
     destructive = false;
     told_count = 0;
-    return engine_set_create(8, &rig.engines);
+    return engine_set_create(8, NULL, &rig.engines);
 }
 
 static int tear_down(void **state)

@@ -169,11 +169,11 @@ static void creation_fails(void **state)
 
     for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
         kernel.create_error = errors[i];
-        assert_int_equal(rig->ops->create(DEPTH, &engine), errors[i]);
+        assert_int_equal(rig->ops->create(DEPTH, NULL, &engine), errors[i]);
         assert_null(engine);
     }
     kernel.create_error = 0;
-    assert_int_equal(rig->ops->create(0, &engine), -EINVAL);
+    assert_int_equal(rig->ops->create(0, NULL, &engine), -EINVAL);
 }
 
 static void older_io_uring(void **state)
@@ -182,12 +182,12 @@ static void older_io_uring(void **state)
     struct engine *engine = NULL;
 
     kernel.no_opcodes = true;
-    assert_int_equal(rig->ops->create(DEPTH, &engine), -ENOSYS);
+    assert_int_equal(rig->ops->create(DEPTH, NULL, &engine), -ENOSYS);
     assert_null(engine);
     kernel.no_opcodes = false;
 
     kernel.refused_flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-    assert_int_equal(rig->ops->create(DEPTH, &engine), 0);
+    assert_int_equal(rig->ops->create(DEPTH, NULL, &engine), 0);
     engine_destroy(rig->engine);
     rig->engine = engine;
     rig_expect_whole_transfers(rig);

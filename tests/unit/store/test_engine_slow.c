@@ -98,7 +98,7 @@ static int set_up(void **state)
     kernel.held = false;
     assert_int_equal(sem_init(&kernel.entered, 0, 0), 0);
     assert_int_equal(sem_init(&kernel.go, 0, 0), 0);
-    return engine_slow.create(DEPTH, &engine);
+    return engine_slow.create(DEPTH, NULL, &engine);
 }
 
 static int tear_down(void **state)
@@ -369,7 +369,7 @@ static void creation(void **state)
     struct engine *other = NULL;
     (void)state;
 
-    assert_int_equal(engine_slow.create(0, &other), -EINVAL);
+    assert_int_equal(engine_slow.create(0, NULL, &other), -EINVAL);
     assert_null(other);
     engine_destroy(NULL);
 }

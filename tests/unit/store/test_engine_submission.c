@@ -113,7 +113,7 @@ static void handed_over_before_the_commit(void **state)
     struct engine *engine = NULL;
     char *data = memory(COUNT * PAGE);
 
-    assert_int_equal(rig->ops->create(COUNT, &engine), 0);
+    assert_int_equal(rig->ops->create(COUNT, NULL, &engine), 0);
     engine_destroy(rig->engine);
     rig->engine = engine;
     for (unsigned i = 0; i < COUNT; i++) {
@@ -139,7 +139,7 @@ static void depth_is_a_limit_across_commits(void **state)
     struct engine *engine = NULL;
     unsigned queued = 0;
 
-    assert_int_equal(rig->ops->create(5, &engine), 0);
+    assert_int_equal(rig->ops->create(5, NULL, &engine), 0);
     for (unsigned i = 0; i < DEPTH; i++) {
         test_io_set(&ios[i], IO_READ, i * PAGE, data + i * PAGE, PAGE);
         queued += rig->ops->submit(engine, rig->fd, &ios[i].io) == IO_QUEUED;

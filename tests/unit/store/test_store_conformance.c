@@ -68,7 +68,7 @@ static int set_up(void **state)
     struct subject *s = *state;
 
     s->store = NULL;
-    assert_int_equal(engine_set_create(DEPTH, &s->engines), 0);
+    assert_int_equal(engine_set_create(DEPTH, NULL, &s->engines), 0);
     if (!engine_of(s) || !image_make(s->kind, IMAGE_SIZE, &s->image))
         return 0; /* each test then skips itself */
     return open_store(s, false);

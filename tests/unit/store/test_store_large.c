@@ -33,7 +33,7 @@ static int set_up(void **state)
 
     s->store = NULL;
     s->image = (struct test_image){.kind = s->kind, .loop = -1};
-    assert_int_equal(engine_set_create(8, &s->engines), 0);
+    assert_int_equal(engine_set_create(8, NULL, &s->engines), 0);
     if (!image_make(s->kind, DISK_SIZE, &s->image))
         return 0; /* each test then skips itself */
     params.fd = image_open(&s->image, O_RDWR);

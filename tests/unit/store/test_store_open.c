@@ -73,7 +73,7 @@ static int set_up(void **state)
     rig.params.engines = &rig.engines;
     statx_says = SAYS_TRUTH;
     reads_fail = false;
-    return engine_set_create(8, &rig.engines);
+    return engine_set_create(8, NULL, &rig.engines);
 }
 
 static int tear_down(void **state)
@@ -367,7 +367,7 @@ static void engine_set_of_an_impossible_depth(void **state)
 
     (void)state;
     /* No kernel has queues of that size: what remains is the inline engine. */
-    assert_int_equal(engine_set_create(UINT32_MAX, &set), 0);
+    assert_int_equal(engine_set_create(UINT32_MAX, NULL, &set), 0);
     assert_null(set.uring);
     assert_null(set.aio);
     assert_non_null(set.inline_);
@@ -384,7 +384,7 @@ static void engine_set_gives_everything_back(void **state)
     int aio = -1;
 
     (void)state;
-    assert_int_equal(engine_set_create(8, &set), 0);
+    assert_int_equal(engine_set_create(8, NULL, &set), 0);
     if (set.uring)
         uring = set.uring->ops->event_fd(set.uring);
     if (set.aio)

@@ -24,7 +24,7 @@ static int set_up(void **state)
     (void)state;
     memset(&rig, 0, sizeof(rig));
     rig.image.loop = -1;
-    return engine_set_create(8, &rig.engines);
+    return engine_set_create(8, NULL, &rig.engines);
 }
 
 static int tear_down(void **state)

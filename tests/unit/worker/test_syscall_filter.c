@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,9 @@ static const struct call listed[] = {
     {"ftruncate", SYS_ftruncate, {-1}},
     {"io_submit", SYS_io_submit, {0}},
     {"io_uring_enter", SYS_io_uring_enter, {-1}},
+    {"io_uring_register of buffers",
+     SYS_io_uring_register,
+     {-1, IORING_REGISTER_BUFFERS_UPDATE | 1L << 32}},
     {"recvmsg", SYS_recvmsg, {-1}},
     {"sendmsg", SYS_sendmsg, {-1}},
     {"close", SYS_close, {-1}},
@@ -68,7 +72,11 @@ static const struct call forbidden[] = {
     {"mremap", SYS_mremap, {0}},
     {"pidfd_getfd", SYS_pidfd_getfd, {-1}},
     {"io_uring_setup", SYS_io_uring_setup, {0}},
-    {"io_uring_register", SYS_io_uring_register, {-1}},
+    {"io_uring_register of another table", SYS_io_uring_register, {-1, IORING_REGISTER_BUFFERS}},
+    {"io_uring_register of files", SYS_io_uring_register, {-1, IORING_REGISTER_FILES_UPDATE}},
+    {"io_uring_register of a ring without a descriptor",
+     SYS_io_uring_register,
+     {-1, IORING_REGISTER_BUFFERS_UPDATE | 1L << 31}},
     {"io_setup", SYS_io_setup, {0}},
     {"memfd_create", SYS_memfd_create, {0}},
     {"setresuid", SYS_setresuid, {-1, -1, -1}},

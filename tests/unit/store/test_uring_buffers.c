@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Data buffers that are registered with an io_uring: which transfers use them, that the data is the
+ * buffers', what the ring lets be registered, and what becomes of it all where the kernel refuses.
+ */
+#include "faulty_kernel.h"
+#include "harness.h"
+#include "uring_buffers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define BUFFER  ((size_t)64 * 1024)
+#define BUFFERS 100U /* more than are taken out of the table at once */
+#define PAGE    ((size_t)4096)
+#define MANY    64U /* uses that pay in any case */
+
+static struct {
+    struct test_image image;
+    int fd;
+    struct engine_memory memory;
+    struct engine *engine;
+} rig;
+
+static char *buffer(unsigned index)
+{
+    return (char *)rig.memory.start + index * BUFFER;
+}
+
+static struct engine *make(const struct engine_memory *memory)
+{
+    struct engine *engine = NULL;
+
+    if (engine_uring.create(8, memory, &engine))
+        skip();
+    return engine;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    kernel = (struct faulty_kernel){0};
+    rig.memory =
+        (struct engine_memory){.start = mmap(NULL, BUFFERS * BUFFER, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                               .bytes = BUFFERS * BUFFER,
+                               .buffer_bytes = BUFFER};
+    assert_true(rig.memory.start != MAP_FAILED);
+    assert_true(image_make(IMAGE_DIRECT, 2 * MIB, &rig.image));
+    rig.fd = image_open(&rig.image, O_RDWR | O_DIRECT);
+    rig.engine = NULL;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    kernel = (struct faulty_kernel){0};
+    engine_destroy(rig.engine);
+    (void)munmap(rig.memory.start, BUFFERS * BUFFER);
+    close(rig.fd);
+    image_remove(&rig.image);
+    return 0;
+}
+
+/* Returns the result; `registered`: how the last attempt went. */
+static int run(struct test_io *t, bool *registered)
+{
+    assert_int_equal(engine_uring.submit(rig.engine, rig.fd, &t->io), IO_QUEUED);
+    assert_int_equal(engine_uring.commit(rig.engine), 0);
+    engine_drain(rig.engine);
+    *registered = t->io.registered;
+    return t->io.result;
+}
+
+static bool transfer(enum io_operation operation, uint64_t offset, void *data, size_t length)
+{
+    struct test_io t;
+    bool registered = false;
+
+    test_io_set(&t, operation, offset, data, length);
+    assert_int_equal(run(&t, &registered), 0);
+    return registered;
+}
+
+/* Writes and reads until the buffer is registered; returns false when it never is. */
+static bool use(unsigned index)
+{
+    for (unsigned i = 0; i < MANY; i++)
+        if (transfer(IO_READ, 0, buffer(index), PAGE))
+            return true;
+    return false;
+}
+
+/* The data of a transfer is what the buffer holds, both ways, at every place in it. */
+static void expect_right_data(unsigned index, bool registered)
+{
+    char *found = memory(BUFFER);
+
+    for (size_t at = 0; at < BUFFER; at += 5 * PAGE) {
+        const size_t length = BUFFER - at < 3 * PAGE ? BUFFER - at : 3 * PAGE;
+
+        fill_pattern(buffer(index) + at, length, (unsigned)at + index);
+        memcpy(found, buffer(index) + at, length);
+        assert_int_equal(transfer(IO_WRITE, MIB + at, buffer(index) + at, length), registered);
+        memset(buffer(index) + at, 0x55, length);
+        assert_int_equal(transfer(IO_READ, MIB + at, buffer(index) + at, length), registered);
+        assert_memory_equal(buffer(index) + at, found, length);
+    }
+    free(found);
+}
+
+static void what_is_used_often_is_registered(void **state)
+{
+    (void)state;
+    rig.engine = make(&rig.memory);
+    assert_int_equal(engine_uring_registers(rig.engine), 0);
+    assert_false(transfer(IO_READ, 0, buffer(3), PAGE)); /* one use does not pay */
+    assert_true(use(3));
+    assert_true(use(BUFFERS - 1));
+    expect_right_data(3, true);
+    expect_right_data(BUFFERS - 1, true);
+    assert_false(transfer(IO_READ, 0, buffer(4), PAGE));
+    assert_true(transfer(IO_READ, 0, buffer(3), BUFFER));
+}
+
+/* Memory of others, more than one buffer, a vector. */
+static void other_memory_works_as_ever(void **state)
+{
+    char *other = memory(BUFFER);
+    struct test_io t;
+    bool registered = true;
+    (void)state;
+
+    rig.engine = make(&rig.memory);
+    assert_true(use(0));
+    assert_true(use(1));
+    for (unsigned i = 0; i < MANY; i++)
+        assert_false(transfer(IO_READ, 0, other, PAGE));
+    assert_false(transfer(IO_WRITE, 0, buffer(0) + PAGE, BUFFER));
+    struct iovec iov[] = {{buffer(0), PAGE}, {buffer(1), PAGE}};
+
+    test_io_set_vector(&t, IO_READ, 0, iov, 2);
+    assert_int_equal(run(&t, &registered), 0);
+    assert_false(registered);
+    free(other);
+}
+
+static void short_transfers_go_on_within_the_buffer(void **state)
+{
+    (void)state;
+    rig.engine = make(&rig.memory);
+    assert_true(use(2));
+    kernel.at_most = PAGE;
+    kernel.attempts = 0;
+    expect_right_data(2, true);
+    assert_int_equal(kernel.attempts, 2 * 10); /* pages, written and read */
+}
+
+/* Bytes of ours that are in memory. */
+static size_t resident(void)
+{
+    static unsigned char pages[BUFFERS * BUFFER / PAGE];
+    size_t sum = 0;
+
+    assert_int_equal(mincore(rig.memory.start, BUFFERS * BUFFER, pages), 0);
+    for (size_t i = 0; i < sizeof(pages); i++)
+        sum += pages[i] & 1U ? PAGE : 0;
+    return sum;
+}
+
+/* As the worker does when it was idle: the memory is given back, and what is read into the buffers
+ * afterwards is found there, not in the pages of before. */
+static void what_is_forgotten_is_used_anew(void **state)
+{
+    (void)state;
+    rig.engine = make(&rig.memory);
+    for (unsigned i = 0; i < BUFFERS; i++)
+        assert_true(use(i));
+    assert_int_equal(resident(), BUFFERS * BUFFER);
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(madvise(rig.memory.start, BUFFERS * BUFFER, MADV_DONTNEED), 0);
+        engine_uring_forget(rig.engine);
+        assert_int_equal(resident(), 0);
+        expect_right_data(70, false);
+        assert_true(use(70));
+        expect_right_data(70, true);
+        assert_true(resident() <= 2 * BUFFER);
+    }
+    engine_uring_forget(rig.engine); /* without any use */
+    engine_uring_forget(rig.engine);
+}
+
+static void nothing_else_can_be_registered(void **state)
+{
+    const int fds[] = {rig.fd};
+    const struct iovec iov = {buffer(0), BUFFER};
+    (void)state;
+
+    rig.engine = make(&rig.memory);
+    if (!engine_uring_restricted(rig.engine))
+        skip();
+    const int ring = engine_uring.event_fd(rig.engine);
+    const struct {
+        const void *argument;
+        unsigned what;
+        unsigned count;
+    } refused[] = {{&iov, IORING_REGISTER_BUFFERS, 1},
+                   {NULL, IORING_UNREGISTER_BUFFERS, 0},
+                   {fds, IORING_REGISTER_FILES, 1},
+                   {fds, IORING_REGISTER_EVENTFD, 1},
+                   {NULL, IORING_REGISTER_PERSONALITY, 0}};
+
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        assert_int_equal(syscall(SYS_io_uring_register, ring, refused[i].what, refused[i].argument,
+                                 refused[i].count),
+                         -1);
+        assert_int_equal(errno, EACCES);
+    }
+    assert_true(use(0));
+}
+
+static void expect_plain(int error)
+{
+    assert_false(use(0));
+    assert_int_equal(engine_uring_registers(rig.engine), error);
+    expect_right_data(0, false);
+}
+
+/* Without memory, or where the kernel has no table that begins empty. */
+static void without_a_table(void **state)
+{
+    (void)state;
+    rig.engine = make(NULL);
+    expect_plain(-EINVAL);
+    engine_destroy(rig.engine);
+    kernel.no_table = -EINVAL;
+    rig.engine = make(&rig.memory);
+    expect_plain(-EINVAL);
+    engine_uring_forget(rig.engine);
+    expect_plain(-EINVAL);
+}
+
+/* Locked memory may be limited: what is registered stays in use, and after a time of idleness it is
+ * tried again. */
+static void no_more_is_registered_than_the_kernel_lets(void **state)
+{
+    (void)state;
+    rig.engine = make(&rig.memory);
+    assert_true(use(5));
+    kernel.register_error = -ENOMEM;
+    assert_false(use(6));
+    assert_int_equal(engine_uring_registers(rig.engine), -ENOMEM);
+    kernel.registrations = 0;
+    assert_false(use(6));
+    assert_false(use(7));
+    assert_int_equal(kernel.registrations, 0); /* it is not asked again and again */
+    expect_right_data(5, true);
+    expect_right_data(6, false);
+    kernel.register_error = 0;
+    engine_uring_forget(rig.engine);
+    assert_int_equal(engine_uring_registers(rig.engine), 0);
+    assert_true(use(6));
+    expect_right_data(6, true);
+}
+
+/* The table still has the old memory: it must not be used. */
+static void what_could_not_be_taken_out_is_not_used(void **state)
+{
+    (void)state;
+    rig.engine = make(&rig.memory);
+    assert_true(use(5));
+    kernel.register_error = -ENOMEM;
+    assert_int_equal(madvise(rig.memory.start, BUFFERS * BUFFER, MADV_DONTNEED), 0);
+    engine_uring_forget(rig.engine);
+    kernel.register_error = 0;
+    expect_right_data(5, false);
+    assert_true(use(5)); /* anew, in the place of the old */
+    expect_right_data(5, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_used_often_is_registered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(other_memory_works_as_ever, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(short_transfers_go_on_within_the_buffer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_forgotten_is_used_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_else_can_be_registered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_a_table, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_more_is_registered_than_the_kernel_lets, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_could_not_be_taken_out_is_not_used, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
