@@ -67,9 +67,13 @@ int xenstore_transaction(struct xenstore *xs, int (*body)(struct xenstore *xs, v
                          void *context);
 
 /*
- * Whether xenstored still answers. To be asked now and then: the library's own thread reads the
- * connection, and its end neither makes xenstore_fd() readable nor xenstore_next_event() fail.
+ * Readable when xenstored has closed the session, which neither makes xenstore_fd() readable nor
+ * xenstore_next_event() fail: the library's own thread reads the connection. -1 where the session
+ * goes through the kernel's device, which does not tell. Another one after xenstore_reopen().
  */
+int xenstore_hangup_fd(const struct xenstore *xs);
+
+/* Whether xenstored still answers. */
 bool xenstore_alive(struct xenstore *xs);
 
 /* Whether the domain exists as far as xenstored was told. Returns 0; -EACCES where we may not ask;

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define STOP_SECONDS 10.0
-#define LOOK_SECONDS 2.0 /* between looks at the images' sizes */
+#define LOOK_SECONDS 2.0 /* between looks at what nobody tells us of */
 #define TRIM_SECONDS 1.0 /* after the last vbd that went */
 
 static int explain(char *why, int error, const char *format, ...)
@@ -202,12 +202,22 @@ static void open_worker(struct broker *broker)
 static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct broker *broker = timer->data;
-    (void)loop;
     (void)events;
-    session_look(broker);
-    vbd_look_at_sizes(broker);
+    ev_timer_stop(loop, timer);
+    bool again = session_look(broker);
+
+    again |= vbd_look_at_sizes(broker);
     if (!broker->told_of_release)
         domains_check_alive(broker);
+    if (again || !broker->told_of_release)
+        broker_look_later(broker);
+}
+
+/* At a fixed pace, whoever asks: what has to be looked at costs one wake-up. */
+void broker_look_later(struct broker *broker)
+{
+    if (!ev_is_active(&broker->look) && !broker->stopping)
+        ev_timer_again(broker->loop, &broker->look);
 }
 
 static void on_trim(struct ev_loop *loop, ev_timer *timer, int events)
@@ -229,7 +239,7 @@ static void start_watchers(struct broker *broker)
 {
     ev_timer_init(&broker->look, on_look, LOOK_SECONDS, LOOK_SECONDS);
     broker->look.data = broker;
-    ev_timer_start(broker->loop, &broker->look);
+    size_watch_start(broker);
     ev_timer_init(&broker->trim, on_trim, TRIM_SECONDS, 0.);
     ev_prepare_init(&broker->turn_end, on_turn_end);
     ev_idle_init(&broker->again, on_again);
@@ -358,6 +368,7 @@ void broker_finish(struct broker *broker)
         ev_idle_stop(broker->loop, &broker->again);
         ev_timer_stop(broker->loop, &broker->deadline);
         ev_timer_stop(broker->loop, &broker->look);
+        size_watch_stop(broker);
         ev_timer_stop(broker->loop, &broker->trim);
     }
     worker_binary_close(&broker->worker);

@@ -11,6 +11,7 @@
 #include "blkback/xenstore.h"
 #include "config.h"
 #include "image.h"
+#include "size_watch.h"
 #include "worker_process.h"
 
 #include <ev.h>
@@ -49,10 +50,12 @@ struct broker {
     struct domain_list domains;
     struct orphan_list orphans; /* see orphans.h */
     ev_io xs_ready;
+    ev_io xs_hangup;   /* the session's end, where it is an event */
     ev_timer xs_retry; /* while the session is lost */
     ev_prepare turn_end;
     ev_idle again;
-    ev_timer look;     /* at what nobody tells us of */
+    ev_timer look; /* at what nobody tells us of, while there is such */
+    struct size_watch sizes;
     ev_timer trim;     /* gives back the memory of vbds that are gone */
     ev_timer deadline; /* of the clean stop */
 };
@@ -81,6 +84,9 @@ void broker_finish(struct broker *broker);
 
 /* CLOCK_MONOTONIC, in seconds: for measuring time, which libev's own clock may jump over. */
 double broker_seconds(void);
+
+/* Has what nobody tells us of looked at in a while, and on while there is such. */
+void broker_look_later(struct broker *broker);
 
 /* Has memory that was freed given back to the kernel in a while. */
 void broker_trim_later(struct broker *broker);

@@ -312,6 +312,11 @@ int image_discard_limits(const struct image *image, struct discard_limits *out)
     return image->block_device ? discard_limits_read(image->fd, out) : -ENOTBLK;
 }
 
+int image_descriptor(const struct image *image)
+{
+    return image->fd;
+}
+
 int image_size(const struct image *image, uint64_t *out)
 {
     struct stat status;

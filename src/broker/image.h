@@ -62,6 +62,9 @@ bool image_is_block_device(const struct image *image);
  * or -errno. */
 int image_discard_limits(const struct image *image, struct discard_limits *out);
 
+/* The user's descriptor, for looking at the file; it stays the image's. */
+int image_descriptor(const struct image *image);
+
 /* The size by now, bytes. Returns 0 or -errno. */
 int image_size(const struct image *image, uint64_t *out);
 

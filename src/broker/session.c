@@ -11,10 +11,18 @@
 
 #define RETRY_SECONDS 1.0
 
+/* Where the session's end is no event it is asked for. */
 static void take_events(struct broker *broker)
 {
+    const int hangup = xenstore_hangup_fd(broker->xs);
+
     ev_io_set(&broker->xs_ready, xenstore_fd(broker->xs), EV_READ);
     ev_io_start(broker->loop, &broker->xs_ready);
+    if (hangup >= 0) {
+        ev_io_set(&broker->xs_hangup, hangup, EV_READ);
+        ev_io_start(broker->loop, &broker->xs_hangup);
+    }
+    broker_look_later(broker);
 }
 
 static int set_watches(struct broker *broker)
@@ -75,8 +83,21 @@ static void on_xenstore(struct ev_loop *loop, ev_io *watcher, int events)
         session_check(broker);
 }
 
+static void on_hangup(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    struct broker *broker = watcher->data;
+    (void)events;
+
+    ev_io_stop(loop, watcher);
+    (void)xenstore_alive(broker->xs);
+    session_check(broker);
+    broker_look_later(broker);
+}
+
 void session_start(struct broker *broker)
 {
+    ev_init(&broker->xs_hangup, on_hangup);
+    broker->xs_hangup.data = broker;
     ev_init(&broker->xs_ready, on_xenstore);
     broker->xs_ready.data = broker;
     ev_timer_init(&broker->xs_retry, on_retry, RETRY_SECONDS, RETRY_SECONDS);
@@ -87,6 +108,7 @@ void session_start(struct broker *broker)
 void session_stop(struct broker *broker)
 {
     ev_io_stop(broker->loop, &broker->xs_ready);
+    ev_io_stop(broker->loop, &broker->xs_hangup);
     ev_timer_stop(broker->loop, &broker->xs_retry);
 }
 
@@ -98,22 +120,28 @@ void session_check(struct broker *broker)
     log_error("the connection to xenstored is lost: disks go on being served, but none can come or "
               "go until it is back");
     ev_io_stop(broker->loop, &broker->xs_ready);
+    ev_io_stop(broker->loop, &broker->xs_hangup);
     ev_timer_again(broker->loop, &broker->xs_retry);
+    broker_look_later(broker);
 }
 
-void session_look(struct broker *broker)
+bool session_look(struct broker *broker)
 {
     struct vbd *vbd;
+    bool again = false;
 
-    if (!broker->session_lost)
+    if (!broker->session_lost && !ev_is_active(&broker->xs_hangup))
         (void)xenstore_alive(broker->xs);
     session_check(broker);
     /* Nobody tells of the end of these domains. */
     TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
     {
-        if (broker->session_lost || vbd->forgotten)
+        if (broker->session_lost || vbd->forgotten) {
             vbd_mark_dirty(vbd);
+            again = true;
+        }
     }
+    return again || !ev_is_active(&broker->xs_hangup);
 }
 
 bool session_refuses(struct broker *broker, struct control_call_token *token)

@@ -19,8 +19,10 @@ void session_stop(struct broker *broker);
 /* If a call has found the session lost: says so, and tries each second to have another. */
 void session_check(struct broker *broker);
 
-/* The same, asking xenstored first: the end of a session is no event by itself. */
-void session_look(struct broker *broker);
+/* The same, asking xenstored first, where the end of a session is no event; and looks after disks
+ * whose domain's end nobody tells us of. Returns whether there is something to be looked at again.
+ */
+bool session_look(struct broker *broker);
 
 /* Replies to a request that can't be carried out without a session. Returns whether there is
  * none. */

@@ -17,6 +17,8 @@
 #include "negotiate.h"
 #include "vbd_fsm.h"
 
+#include <time.h>
+
 #define VBD_PATH_MAX     64U
 #define VBD_FRONTEND_MAX 128U
 #define STATE_NAME_MAX   40U /* of a state file */
@@ -80,9 +82,12 @@ struct vbd_medium {
 
 /* Of an image that may grow. */
 struct vbd_size {
-    unsigned asked; /* times the worker was asked to look and has not answered yet */
-    bool shrunk;    /* and that is the reason shown */
-    uint64_t seen;  /* of the image when the worker was asked last, bytes */
+    unsigned asked;           /* times the worker was asked to look and has not answered yet */
+    bool shrunk;              /* and that is the reason shown */
+    uint64_t seen;            /* of the image when the worker was asked last, bytes */
+    bool told;                /* the kernel tells of the next change: see size_watch.h */
+    int watch;                /* by inotify, or < 0: by a uevent */
+    struct timespec modified; /* the image, at the last look; 0: not looked at yet */
     struct control_call_token *token;
 };
 
@@ -279,8 +284,9 @@ void vbd_medium_forget(struct vbd *vbd);
 /* For blkbackctl: looks at the size of the disk at that backend path. */
 void vbd_resize(struct broker *broker, const char *path, struct control_call_token *token);
 
-/* Looks at all images, and asks the workers of those that have changed. */
-void vbd_look_at_sizes(struct broker *broker);
+/* Looks at the images whose changes nobody tells us of, and asks the workers of those that have
+ * changed. Returns whether there are some to be looked at again. */
+bool vbd_look_at_sizes(struct broker *broker);
 
 void vbd_size_forget(struct vbd *vbd);
 

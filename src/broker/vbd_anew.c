@@ -126,6 +126,7 @@ enum vbd_look vbd_look_for_nodes(struct vbd *vbd)
     if (error == 0)
         return VBD_LOOK_OTHER;
     vbd->forgotten = true;
+    broker_look_later(vbd->broker);
     vbd->look_anew = false;
     vbd_log(vbd, LOG_LEVEL_WARNING,
             "XenStore has lost its nodes: it is served until its domain ends");

@@ -209,7 +209,9 @@ int vbd_send_open(struct vbd *vbd, enum worker_message_type type, const struct d
     int lent = -1;
 
     vbd->size.seen = 0;
+    size_watch_forget(vbd);
     if (image != NULL) {
+        broker_look_later(vbd->broker);
         /* First the size, so that what is added while the worker opens is noticed. */
         (void)image_size(image, &vbd->size.seen);
         lent = image_open_for_worker(image);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Images that grow while they are served: noticed by looking, or because somebody says so; then the
- * frontend is told. One that shrinks is an accident, and all that is done is to say so. */
+/* Images that grow while they are served: noticed because the kernel or somebody else says so, or
+ * by looking; then the frontend is told. One that shrinks is an accident, and all that is done is
+ * to say so. */
 #include "vbd.h"
 
 #include "domain.h"
+#include "size_watch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -20,6 +22,7 @@ static void answer(struct vbd *vbd, int error, const char *text)
 
 void vbd_size_forget(struct vbd *vbd)
 {
+    size_watch_forget(vbd);
     vbd->size.asked = 0;
     vbd->size.shrunk = false;
     answer(vbd, -ENODEV, "the disk is being closed");
@@ -39,19 +42,32 @@ static void ask_worker(struct vbd *vbd)
     (void)domain_send(vbd->domain, &message, NULL, 0);
 }
 
-void vbd_look_at_sizes(struct broker *broker)
+static void look(struct vbd *vbd)
+{
+    uint64_t size;
+
+    if (image_size(vbd->image, &size) != 0 || size == vbd->size.seen)
+        return;
+    vbd->size.seen = size;
+    ask_worker(vbd);
+}
+
+bool vbd_look_at_sizes(struct broker *broker)
 {
     struct vbd *vbd;
-    uint64_t size;
+    bool again = false;
 
     TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
     {
-        if (!can_grow(vbd) || vbd->size.asked > 0 || image_size(vbd->image, &size) != 0 ||
-            size == vbd->size.seen)
+        if (vbd->image == NULL || vbd->size.told)
             continue;
-        vbd->size.seen = size;
-        ask_worker(vbd);
+        /* Told first, looked at then: nothing is missed between them. */
+        if (!can_grow(vbd) || vbd->size.asked > 0 || !size_watch_arm(vbd))
+            again = true;
+        if (can_grow(vbd) && vbd->size.asked == 0)
+            look(vbd);
     }
+    return again;
 }
 
 void vbd_resize(struct broker *broker, const char *path, struct control_call_token *token)

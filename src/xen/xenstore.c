@@ -6,10 +6,16 @@
 
 #include <errno.h>
 #include <execinfo.h>
+#include <fcntl.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <xenstore.h>
 
 #define TRANSACTION_TRIES 100U
@@ -24,6 +30,7 @@ struct xenstore {
     struct xs_handle *watches;    /* the same */
     xs_transaction_t transaction; /* of the body that is running, else XBT_NULL */
     unsigned long flags;          /* how it is opened */
+    int hangup_fd;                /* of epoll: readable when a connection was closed; -1: none */
     bool lost; /* nothing is asked any more: half a session would give half an answer */
 };
 
@@ -71,6 +78,35 @@ static int open_handle(unsigned long flags, struct xs_handle **out)
     return 0;
 }
 
+/* The library keeps its socket to itself, but its is the first descriptor that it opens, and so the
+ * lowest that was free. */
+static int lowest_free_descriptor(int any)
+{
+    const int fd = fcntl(any, F_DUPFD_CLOEXEC, 0);
+
+    if (fd >= 0)
+        (void)close(fd);
+    return fd;
+}
+
+static bool is_connected_to_a_name(int fd)
+{
+    struct sockaddr_un peer = {.sun_family = AF_UNSPEC};
+    socklen_t length = sizeof(peer);
+
+    return getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX &&
+           length > offsetof(struct sockaddr_un, sun_path);
+}
+
+/* Of that descriptor only its end is an event, not what the library reads. */
+static bool tells_of_hangup(int epoll_fd, int fd)
+{
+    struct epoll_event event = {.events = EPOLLRDHUP};
+
+    return fd >= 0 && is_connected_to_a_name(fd) &&
+           epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
 static void close_handles(struct xenstore *xs)
 {
     if (xs->handle != NULL)
@@ -79,16 +115,30 @@ static void close_handles(struct xenstore *xs)
         xs_close(xs->watches);
     xs->handle = NULL;
     xs->watches = NULL;
+    if (xs->hangup_fd >= 0)
+        (void)close(xs->hangup_fd);
+    xs->hangup_fd = -1;
 }
 
 static int open_handles(struct xenstore *xs)
 {
+    xs->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (xs->hangup_fd < 0)
+        return -errno;
+    const int first = lowest_free_descriptor(xs->hangup_fd);
     int error = open_handle(xs->flags, &xs->handle);
+    const int second = lowest_free_descriptor(xs->hangup_fd);
     if (error == 0)
         error = open_handle(xs->flags, &xs->watches);
-    if (error != 0)
+    if (error != 0) {
         close_handles(xs);
-    return error;
+        return error;
+    }
+    if (!tells_of_hangup(xs->hangup_fd, first) || !tells_of_hangup(xs->hangup_fd, second)) {
+        (void)close(xs->hangup_fd);
+        xs->hangup_fd = -1;
+    }
+    return 0;
 }
 
 /*
@@ -109,6 +159,7 @@ int xenstore_open(struct xenstore **out)
     if (xs == NULL)
         return -ENOMEM;
     xs->transaction = XBT_NULL;
+    xs->hangup_fd = -1;
     xs->flags = XS_OPEN_SOCKETONLY;
     int error = open_handles(xs);
     if (error != 0) {
@@ -149,6 +200,11 @@ void xenstore_close(struct xenstore *xs)
 int xenstore_fd(const struct xenstore *xs)
 {
     return xs_fileno(xs->watches);
+}
+
+int xenstore_hangup_fd(const struct xenstore *xs)
+{
+    return xs->hangup_fd;
 }
 
 int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)

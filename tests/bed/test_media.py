@@ -6,11 +6,14 @@ import os
 import signal
 import socket
 import struct
+import threading
+import time
 
 from bedlib.blkbackd import CONTROL_MAGIC, CONTROL_VERSION, EJECT, INSERT, PING, RESIZE
+from bedlib.crowd import Usage
 from bedlib.front import ERROR, OKAY, PAGE, READ, Frontend
 from bedlib.testing import Cases
-from bedlib.vbd import CONNECTED, INIT_WAIT, Vbd
+from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, Vbd
 from bedlib.xs import XenStore
 
 cases = Cases()
@@ -71,6 +74,66 @@ def growth_is_noticed(t):
     assert front.write(MIB // 512, b"n" * PAGE) == OKAY
     grow(disk.path, 5 * MIB)  # and once more
     wait_sectors(disk.vbd, 5 * MIB // 512)
+    front.close()
+
+
+def at_rest(t, disk):
+    """The broker sleeps: the kernel is to tell it of what changes."""
+    broker = disk.daemon.process.pid
+
+    def sleeps():
+        before = Usage([broker])
+        time.sleep(2.5)  # it looks every two seconds at what nobody tells of
+        return Usage([broker]).since(before)["wakeups"] == 0
+
+    t.bed.wait_for(sleeps, "the broker to rest", timeout=30)
+
+
+@cases.add
+def growth_at_rest_is_noticed(t):
+    """Also of one that was busy until just now; and by each of two disks that have it, and the one that stays."""
+    disk = t.disk("blkbackd", size=MIB, mode="w!")
+    front = disk.connect()
+    at_rest(t, disk)
+    grow(disk.path, 2 * MIB)
+    wait_sectors(disk.vbd, 2 * MIB // 512)
+    at_rest(t, disk)
+    front.bench(write=True, seconds=0.5)
+    at_rest(t, disk)
+    os.truncate(disk.path, 3 * MIB)
+    wait_sectors(disk.vbd, 3 * MIB // 512)
+    other = t.disk(disk.daemon, image=(disk.path, disk.contents), mode="w!")
+    second = other.connect()
+    at_rest(t, disk)
+    grow(disk.path, 4 * MIB)
+    wait_sectors(disk.vbd, 4 * MIB // 512)
+    wait_sectors(other.vbd, 4 * MIB // 512)
+    at_rest(t, disk)
+    other.vbd.force_close()
+    second.close()
+    other.vbd.wait_backend(CLOSED)
+    other.vbd.remove()
+    at_rest(t, disk)
+    grow(disk.path, 5 * MIB)
+    wait_sectors(disk.vbd, 5 * MIB // 512)
+    front.close()
+
+
+@cases.add
+def growth_while_busy_is_noticed(t):
+    """Writes of the disk itself don't wake the broker for each of them."""
+    disk = t.disk("blkbackd", size=MIB)
+    front = disk.connect()
+    at_rest(t, disk)
+    before = Usage([disk.daemon.process.pid])
+    busy = threading.Thread(target=lambda: front.bench(write=True, seconds=8.0, sectors=MIB // 512))
+    busy.start()
+    time.sleep(5)
+    wakeups = Usage([disk.daemon.process.pid]).since(before)["wakeups"]
+    grow(disk.path, 2 * MIB)
+    wait_sectors(disk.vbd, 2 * MIB // 512, timeout=3)
+    busy.join()
+    assert wakeups < 20, f"{wakeups} wake-ups of the broker in 5 s"
     front.close()
 
 

@@ -40,19 +40,21 @@ def attached_one_by_one_then_idle_then_gone(t):
     memory = settled(crowd).since(before)["anonymous"] / (count - 1) / KIB
     seconds = 10 if t.long else 3
     rest = idle(crowd, seconds)
+    for _ in range(2):
+        if rest["idle_broker"] > 0:  # something came late on a busy machine; a timer would come each time
+            rest = idle(crowd, seconds)
     print(f"# {count} disks: attach {cost['attach_ms']:.2f} ms of processor time, last to first {cost['attach_growth']:.2f}; "
           f"{memory:.1f} KiB each; idle: {rest['idle_broker']} and {rest['idle_workers']} wake-ups in {seconds} s, "
           f"{rest['idle_percent']:.3f} % of a processor", flush=True)
     assert cost["attach_wakeups_growth"] < 1.3, f"the last ones took {cost['attach_wakeups_growth']:.2f} times the wake-ups of the first"
     assert rest["idle_workers"] == 0, f"workers woke up {rest['idle_workers']} times in {seconds} s"
+    assert rest["idle_broker"] == 0, f"the broker woke up {rest['idle_broker']} times in {seconds} s"
     if not t.sanitized():
         assert cost["attach_ms"] < 5, f"an attach takes {cost['attach_ms']:.2f} ms"
         assert cost["attach_growth"] < 1.5, f"the last ones took {cost['attach_growth']:.2f} times the processor time of the first"
         assert memory < 64, f"{memory:.1f} KiB for each idle disk"
     t.extend()
     check_gone(t, crowd, before)
-    alone, broker = idle(crowd, seconds)["idle_broker"], rest["idle_broker"]
-    assert broker <= alone * 1.5 + 10, f"the broker woke up {broker} times in {seconds} s, {alone} with one disk"
 
 
 def calls_of(t, member, pid):

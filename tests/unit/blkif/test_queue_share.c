@@ -7,12 +7,12 @@
 
 #define ORDER       3U
 #define TURNS       400U
-#define TOLERANCE   5U           /* percent */
-#define COST        (6U * 1024U) /* of a request, besides its data */
-#define MOVES       2U           /* of its data: to or from the store, and the guest */
-#define SLOW_TURNS  4000U        /* where a request is many turns' work */
-#define LARGE       256U         /* segments of an indirect request */
-#define PAGE_OF(i)  ((i) % 8U)   /* granted, with the segments of those */
+#define TOLERANCE   5U         /* percent */
+#define COST        6144U      /* of a request, besides its data */
+#define MOVES       2U         /* of its data: to or from the store, and the guest */
+#define SLOW_TURNS  4000U      /* where a request is many turns' work */
+#define LARGE       256U       /* segments of an indirect request */
+#define PAGE_OF(i)  ((i) % 8U) /* granted, with the segments of those */
 #define WRITE_SPACE (FAKE_DISK_BYTES / GNTTAB_PAGE_SIZE)
 
 /* What a frontend asks for, again and again. */
@@ -24,7 +24,7 @@ struct wish {
 
 static void put(struct front *front, const struct wish *wish, uint32_t id)
 {
-    const uint64_t place = id % (WRITE_SPACE / wish->segments) * wish->segments * 8U;
+    const uint64_t place = (uint64_t)(id % (WRITE_SPACE / wish->segments)) * wish->segments * 8U;
 
     if (wish->segments > 11)
         front_put_indirect(front, &(struct rig_indirect){.operation = wish->operation,

@@ -106,6 +106,12 @@ int xenstore_fd(const struct xenstore *xs)
     return -1;
 }
 
+int xenstore_hangup_fd(const struct xenstore *xs)
+{
+    (void)xs;
+    return -1;
+}
+
 int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)
 {
     const struct fake_node *node = find(xs, path);
