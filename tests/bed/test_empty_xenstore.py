@@ -122,6 +122,7 @@ def the_toolstack_removes_a_disk_meanwhile(t):
     gone = (disk.vbd.back, disk.vbd.front)
     start_xenstored(t, disk.daemon, [node for node in contents if not node[0].startswith(gone)])
     t.bed.wait_for(lambda: state_files(disk.daemon) == [], "the disk's end")
+    disk.wait_for_nothing_mapped()
     front.free(strict=True)
 
 
@@ -147,7 +148,7 @@ def the_number_is_another_guests_by_then(t):
     disk = t.disk("blkbackd")
     front = disk.connect()
     worker = disk.daemon.workers()[0]
-    disk.daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(disk.daemon.process)
     os.kill(worker, signal.SIGKILL)  # a number is free only when nobody maps the old guest's pages
     disk.wait_for_nothing_mapped("the worker's end")
     front.free()

@@ -348,7 +348,7 @@ def worker_killed(t, how):
     for _ in range(3):
         time.sleep(0.2)
         killed(disk, disk.daemon.workers()[0])
-    assert set(front.take_all(10.0).values()) == {OKAY}
+    assert set(front.take_all().values()) == {OKAY}
     assert time.monotonic() - start > 1.0, "deaths of workers are bursts"
     disk.check_image()
     limit_holds(disk, front, 20)

@@ -42,8 +42,8 @@ class StateWatch:
         return there
 
 
-def wait_sectors(vbd, count, timeout=10.0):
-    vbd.xs.wait(f"{vbd.back}/sectors", lambda value: value == str(count), timeout)
+def wait_sectors(vbd, count):
+    vbd.xs.wait(f"{vbd.back}/sectors", lambda value: value == str(count))
 
 
 @cases.add

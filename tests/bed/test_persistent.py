@@ -263,7 +263,7 @@ def a_worker_that_dies_holds_nothing(t):
     disk, front = connect(t)
     front.exercise(disk.contents, requests=1500, pool=front.pool(352), readonly=0)
     worker = disk.daemon.workers()[0]
-    disk.daemon.process.send_signal(signal.SIGSTOP)  # else a successor soon has the ring mapped again
+    t.bed.freeze(disk.daemon.process)  # else a successor soon has the ring mapped again
     os.kill(worker, signal.SIGKILL)
     disk.wait_for_nothing_mapped("the mappings to go")
     disk.daemon.process.send_signal(signal.SIGCONT)

@@ -190,8 +190,7 @@ def xenstored_dies_while_it_is_asked(t):
     """What can't be read is not gone."""
     disk = t.disk("blkbackd")
     front = disk.connect()
-    time.sleep(0.5)  # nothing under way: xenstored lets others wait for a transaction of a stopped daemon
-    disk.daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(disk.daemon.process)
     disk.vbd.set_front_state(CONNECTED)
     t.bed.xenstored.send_signal(signal.SIGSTOP)
     disk.daemon.process.send_signal(signal.SIGCONT)

@@ -109,7 +109,7 @@ def what_can_not_be_taken_up_is_named(t):
     front = disk.connect()
     status, said = check_upgrade(disk.daemon)
     assert status == 0 and "all of the 1 connected disks" in said, said
-    disk.daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(disk.daemon.process)
     state = f"{disk.daemon.dir}/state"
     for name, why in (("1-51712.slab", "No such file"), ("1-51712.conn", "")):
         shutil.copy(f"{state}/{name}", f"{disk.daemon.dir}/kept")

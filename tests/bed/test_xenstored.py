@@ -171,7 +171,7 @@ def a_frontend_that_is_connecting(t):
     t.bed.xs.wait(f"{disk.vbd.back}/hotplug-status", lambda v: v == "connected")
     front = disk.frontend()
     front.make_queue()
-    disk.daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(disk.daemon.process)
     front.publish(front.nodes(), INITIALISED)
     contents = t.bed.stop_xenstored()
     disk.daemon.process.send_signal(signal.SIGCONT)
@@ -210,7 +210,7 @@ def a_store_that_opens_meanwhile(t):
     daemon = t.blkbackd()
     path, contents = t.bed.image(MIB)
     vbd = Vbd(t.new_domain(), "vbd")
-    daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(daemon.process)
     vbd.create(daemon.nodes(path))
     before = t.bed.xs.save()
     daemon.process.send_signal(signal.SIGCONT)
@@ -242,7 +242,7 @@ def rings_that_were_exchanged_meanwhile(t):
     disk = t.disk("blkbackd")
     front = disk.connect()
     stop_and_save = t.bed.xs.save
-    disk.daemon.process.send_signal(signal.SIGSTOP)
+    t.bed.freeze(disk.daemon.process)
     old, front.queues = front.queue, []
     front.make_queue()
     front.publish(front.nodes(), CONNECTED)

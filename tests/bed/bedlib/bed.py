@@ -11,7 +11,7 @@ import time
 import uuid
 
 from . import native
-from .xs import XenStore
+from .xs import PATIENCE, XenStore
 
 XENSTORED = ("/usr/lib/xen-4.17/bin/xenstored", "/usr/sbin/xenstored")
 
@@ -173,7 +173,7 @@ class Bed:
         self.processes.append(process)
         return process
 
-    def stop(self, process, sig=signal.SIGTERM, timeout=10):
+    def stop(self, process, sig=signal.SIGTERM, timeout=PATIENCE):
         """Ends a process we started; returns its exit status."""
         if process.poll() is None:
             process.send_signal(sig)
@@ -186,7 +186,26 @@ class Bed:
             self.processes.remove(process)
         return process.returncode
 
-    def wait_for(self, condition, what, process=None, timeout=10.0):
+    def freeze(self, broker):
+        """Stops it with SIGSTOP, but not between the parts of a request: xenstored waits for the rest and answers nobody."""
+        while True:
+            broker.send_signal(signal.SIGSTOP)
+            if self._xenstored_answers():
+                return
+            broker.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+
+    def _xenstored_answers(self):
+        asking = XenStore(self.socket)
+        asking.sock.settimeout(1.0)
+        try:
+            return asking.list("/") != []
+        except TimeoutError:
+            return False
+        finally:
+            asking.close()
+
+    def wait_for(self, condition, what, process=None, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while not condition():
             if process is not None and process.poll() is not None:

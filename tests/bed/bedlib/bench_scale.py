@@ -32,15 +32,21 @@ def crowd_of(t, count, domains=1, **daemon):
     guests = [t.new_domain() for _ in range(domains)]
     if domains == 1:
         guests = [crowd.members[0].vbd.domain]
-    before, costs = crowd.usage(), []
+    before = crowd.usage()
+    return crowd, before, attach_others(t, crowd, count, guests)
+
+
+def attach_others(t, crowd, count, guests):
+    """All but the first, spread over guests. Returns what each cost where there is one guest only."""
+    costs = []
     for number in range(1, count):
-        used = crowd.usage() if domains == 1 else None
+        used = crowd.usage() if len(guests) == 1 else None
         crowd.add(guests[number % len(guests)], number)
         if used:
             costs.append(crowd.usage().since(used))
         if number % 100 == 0:
             t.extend()
-    return crowd, before, costs
+    return costs
 
 
 def settled(crowd):

@@ -11,7 +11,7 @@ import threading
 
 from .bed import Missing, tail
 from .vbd import INIT_WAIT
-from .xs import XenStore
+from .xs import PATIENCE, XenStore
 
 CONTROL_MAGIC, CONTROL_VERSION = 0x4342444B, 3
 PING, ATTACH, DETACH, RELOAD, RESIZE, INSERT, EJECT, RESUME, RESUME_AND_LOSE = range(1, 10)
@@ -51,7 +51,7 @@ class Blkbackd:
         self.env = env or {}
         self.start()
 
-    def start(self, timeout=20.0):
+    def start(self, timeout=PATIENCE):
         """Starts it and waits until it says that it is ready, as its unit does."""
         path = f"{self.dir}/notify"
         if os.path.exists(path):
@@ -83,7 +83,7 @@ class Blkbackd:
             nodes["script"] = f"/etc/xen/scripts/{self.hook}"
         return nodes
 
-    def control(self, command, path="", target="", timeout=35.0):
+    def control(self, command, path="", target="", timeout=PATIENCE):
         """One request on the control socket: (error, value, text)."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
             s.settimeout(timeout)

@@ -10,6 +10,7 @@ from . import native
 from .bed import Missing, as_pointer
 from .pages import PAGE, Page, Wrong
 from .vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, INITIALISING
+from .xs import PATIENCE
 
 READ, WRITE, WRITE_BARRIER, FLUSH, DISCARD, INDIRECT = 0, 1, 2, 3, 5, 6
 OKAY, ERROR, EOPNOTSUPP = 0, -1, -2
@@ -196,7 +197,7 @@ class Frontend:
     def push(self):
         return self.lib.front_push(self.queue)
 
-    def take(self, timeout=10.0):
+    def take(self, timeout=PATIENCE):
         """The next response, checked; None when there is none in time."""
         response = native.Response()
         if not native.check(self.lib.front_take(self.queue, ctypes.byref(response))):
@@ -218,7 +219,7 @@ class Frontend:
             del self.in_flight[response.id]
         return response
 
-    def take_all(self, timeout=10.0):
+    def take_all(self, timeout=PATIENCE):
         """All outstanding responses as {id: status}, in order of arrival; afterwards no more may come."""
         result = {}
         while self.in_flight:
@@ -276,7 +277,7 @@ class Frontend:
         e = native.Exercise(model=as_pointer(model), sectors=len(model) // SECTOR, seed=seed, requests=requests,
                             depth=min(depth, self.slots()), max_segments=max_segments, weight_read=weights[0],
                             weight_write=weights[1], weight_flush=weights[2], weight_barrier=weights[3],
-                            timeout_ms=20000, alignment=1, readonly=1, discard_unit=8)
+                            timeout_ms=int(PATIENCE * 1000), alignment=1, readonly=1, discard_unit=8)
         for name, value in options.items():
             setattr(e, name, value)
         status = self.lib.front_exercise(self.queue, ctypes.byref(e))

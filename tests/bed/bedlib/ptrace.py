@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from .bed import Missing
+from .xs import PATIENCE
 
 PEEKUSER, CONT, SINGLESTEP, GETREGS, SETREGS, DETACH = 3, 7, 9, 12, 13, 17
 SEIZE, INTERRUPT = 0x4206, 0x4207
@@ -90,7 +91,7 @@ class Traced:
         _ptrace(GETREGS, self.pid, 0, ctypes.addressof(registers))
         return registers
 
-    def run_to(self, address, timeout=10.0):
+    def run_to(self, address, timeout=PATIENCE):
         """Lets it run until it is at address (of the file). False: it did not come there in time."""
         at = self.base + address
         before = os.pread(self.memory, 1, at)

@@ -262,7 +262,13 @@ def run_case(function, options):
     except BaseException as e:  # noqa: BLE001 - anything is a failed case
         if options.v:
             traceback.print_exc(file=sys.stdout)
-        return "not ok", f"{type(e).__name__}: {e}".replace("\n", " | ")
+        return "not ok", f"{type(e).__name__}: {e}".replace("\n", " | ") + where(e)
+
+
+def where(error):
+    """The line of the case that did not go on."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename).startswith("test_")]
+    return f" [{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}]" if frames else ""
 
 
 def show_logs(bed):

@@ -3,7 +3,7 @@
 
 import contextlib
 
-from .xs import XenStore
+from .xs import PATIENCE, XenStore
 
 INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = 1, 2, 3, 4, 5, 6
 XVDA = 51712
@@ -44,7 +44,7 @@ class Vbd:
         value = self.xs.get(f"{self.back}/state")
         return int(value) if value else None
 
-    def wait_backend(self, *states, timeout=10.0):
+    def wait_backend(self, *states, timeout=PATIENCE):
         """Waits until the backend's state is one of states (None: no node). Returns it."""
         def accept(value):
             return (int(value) if value else None) in states

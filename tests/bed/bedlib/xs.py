@@ -9,6 +9,8 @@ import struct
 import threading
 import time
 
+PATIENCE = 60.0  # seconds for what is to happen soon, on a machine that is busy with other things; nothing that passes waits so long
+
 (DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, TRANSACTION_START, TRANSACTION_END, INTRODUCE, RELEASE,
  GET_DOMAIN_PATH, WRITE, MKDIR, RM, SET_PERMS, WATCH_EVENT, ERROR, IS_INTRODUCED) = range(1, 18)
 HEADER = struct.Struct("<IIII")
@@ -38,6 +40,7 @@ class XenStore:
         except OSError:
             self.sock.close()
             raise
+        self.sock.settimeout(PATIENCE)
 
     def close(self):
         self.sock.close()
@@ -156,7 +159,7 @@ class XenStore:
                 count += len(self.events)
                 self.events.clear()
 
-    def wait(self, path, accept, timeout=10.0):
+    def wait(self, path, accept, timeout=PATIENCE):
         """Waits until accept(value) is true, value being None without the node. Returns the value."""
         token = f"wait-{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
         end = time.monotonic() + timeout
