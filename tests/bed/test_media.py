@@ -14,7 +14,7 @@ from bedlib.crowd import Usage
 from bedlib.front import ERROR, OKAY, PAGE, READ, Frontend
 from bedlib.testing import Cases
 from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, Vbd
-from bedlib.xs import XenStore
+from bedlib.xs import PATIENCE, XenStore
 
 cases = Cases()
 MIB = 1 << 20
@@ -42,8 +42,8 @@ class StateWatch:
         return there
 
 
-def wait_sectors(vbd, count):
-    vbd.xs.wait(f"{vbd.back}/sectors", lambda value: value == str(count))
+def wait_sectors(vbd, count, timeout=PATIENCE):
+    vbd.xs.wait(f"{vbd.back}/sectors", lambda value: value == str(count), timeout)
 
 
 @cases.add
