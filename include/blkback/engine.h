@@ -63,6 +63,7 @@ struct engine_ops {
 struct engine {
     const struct engine_ops *ops;
     unsigned in_flight; /* queued and not done */
+    unsigned by_thread; /* of them, those that threads of the kernel carry out; engine_uring's */
 };
 
 extern const struct engine_ops engine_uring;

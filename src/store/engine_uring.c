@@ -215,6 +215,7 @@ static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
     if (!prepare(uring, io))
         return IO_BUSY;
     engine->in_flight++;
+    engine->by_thread += io->by_thread;
     /* What goes wrong here goes wrong again at the commit. */
     if (io_uring_sq_ready(&uring->ring) >= ENGINE_BATCH)
         (void)io_uring_submit(&uring->ring);
@@ -249,6 +250,7 @@ static unsigned complete(struct uring *uring, struct io *io, int outcome)
         return 0;
     }
     uring->base.in_flight--;
+    uring->base.by_thread -= io->by_thread;
     io->done(io);
     return 1;
 }

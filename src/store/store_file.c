@@ -150,6 +150,8 @@ static enum io_submit file_submit(struct store *store, struct io *io)
         io->result = error;
         return IO_DONE;
     }
+    /* Most file systems can't write to the page cache without perhaps waiting. */
+    io->by_thread = io->operation == IO_WRITE && !store->caps.direct;
     if (io->operation == IO_DISCARD) {
         if (discard_prepare(&file->discard, io))
             return hand_over(file, file->discard_engine, io);

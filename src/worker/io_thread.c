@@ -6,6 +6,7 @@
 #include "io_mailbox.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,8 +86,20 @@ static void pause_cpu(void)
 #endif
 }
 
+/*
+ * A kernel thread that has I/O to do for this one is often put on the same CPU, which looking would
+ * keep from it. Nor would its completions come in more than ones then.
+ */
+static void let_kernel_work(const struct io_thread *thread)
+{
+    if (thread->engines.uring && thread->engines.uring->by_thread > 0)
+        (void)sched_yield();
+}
+
 static bool look_for_work(struct io_thread *thread)
 {
+    let_kernel_work(thread);
+
     for (unsigned looks = 0; looks < LOOKS_PER_READING; looks++) {
         reap_uring(thread);
         if (turn_poll(&thread->turn))

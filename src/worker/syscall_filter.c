@@ -58,6 +58,7 @@ static const int allowed[] = {
     SCMP_SYS(ppoll),
 #endif
     SCMP_SYS(futex),
+    SCMP_SYS(sched_yield),
     SCMP_SYS(restart_syscall),
     /* memory; mmap is below */
     SCMP_SYS(munmap),

@@ -52,6 +52,15 @@ def io_with(t, engine, **settings):
     return calls_of(daemon)
 
 
+def looking_while_the_kernel_writes(t):
+    """A thread that looks for work lets the kernel's threads write to the page cache meanwhile."""
+    daemon = traced(t, engine="uring", direct="no", worker={"poll_time": 1000})
+    front = t.disk(daemon, image=t.bed.direct_image(8 * MIB)).connect()
+    assert not front.bench(write=True, depth=4, seconds=2.0).errors
+    front.close()
+    return calls_of(daemon)
+
+
 def grown_grants(t):
     daemon = traced(t, persistent_grants="yes")
     disk = t.disk(daemon, size=8 * MIB)
@@ -111,6 +120,7 @@ SCENES = {
     "I/O with uring": lambda t: io_with(t, "uring"),
     "I/O with aio": lambda t: io_with(t, "aio"),
     "I/O without an engine": lambda t: io_with(t, "inline"),
+    "writes to the page cache, looking for work": looking_while_the_kernel_writes,
     "persistent grants, and an image that grows": grown_grants,
     "a device": a_device,
     "abort()": a_worker_that_aborts,

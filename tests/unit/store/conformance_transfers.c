@@ -259,9 +259,20 @@ void submission_from_a_completion(void **state)
     free(buffers);
 }
 
+/* What writes the page cache is known to be a kernel thread's, while it is in flight. */
+static void expect_by_threads(const struct subject *s, unsigned writes)
+{
+    const bool by_thread =
+        s->ops == &engine_uring && s->kind != IMAGE_NULL && !s->store->caps.direct;
+
+    if (s->engines.uring)
+        assert_int_equal(s->engines.uring->by_thread, by_thread ? writes : 0);
+}
+
 void mixed_batch(void **state)
 {
     struct subject *s = subject_of(state);
+    unsigned writes = 0;
     char *data = memory(4 * PAGE);
     struct test_io ios[DEPTH];
 
@@ -271,8 +282,11 @@ void mixed_batch(void **state)
 
         test_io_set(&ios[i], operation, i * PAGE, data + (i % 4) * PAGE, PAGE);
         ios[i].done = store_submit(s->store, &ios[i].io) == IO_DONE;
+        writes += operation == IO_WRITE;
     }
+    expect_by_threads(s, writes);
     settle(&s->engines);
+    expect_by_threads(s, 0);
     for (unsigned i = 0; i < DEPTH; i++) {
         assert_int_equal(ios[i].done, 1);
         assert_int_equal(ios[i].io.result, 0);
