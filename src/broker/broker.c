@@ -61,6 +61,10 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct broker *broker = watcher->data;
     (void)events;
 
+    if (broker->released) {
+        broker->released = false;
+        domain_check_alive(broker);
+    }
     evaluate_dirty(broker);
     session_check(broker);
     if (TAILQ_EMPTY(&broker->dirty))
@@ -208,7 +212,7 @@ static void on_look(struct ev_loop *loop, ev_timer *timer, int events)
 
     again |= vbd_look_at_sizes(broker);
     if (!broker->told_of_release)
-        domains_check_alive(broker);
+        domain_check_alive(broker);
     if (again || !broker->told_of_release)
         broker_look_later(broker);
 }
@@ -308,7 +312,7 @@ int broker_reload(struct broker *broker, char *why)
         open_worker(broker);
     }
     log_set_level(config.log_level);
-    domain_share_grants(broker);
+    domain_share_grants(broker, true);
     log_info("configuration reloaded; it holds for disks from now on");
     return 0;
 }

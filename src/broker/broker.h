@@ -40,6 +40,7 @@ struct broker {
     int state_dir; /* descriptor */
     char boot_id[40];
     bool told_of_release;   /* xenstored says when a domain ends; else we look */
+    bool released;          /* it has said so since the last turn */
     bool session_lost;      /* xenstored is gone, and waited for */
     bool stopping;          /* no new vbds; nothing is written to XenStore any more */
     struct vbd_list vbds;   /* those whose backend node exists */

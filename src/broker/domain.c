@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Domains and their workers: what a worker says is checked here against what it can say, then given
  * to the vbd it names. */
-#include "domain.h"
-
-#include "worker_process.h"
+#include "domain_internal.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -17,29 +15,6 @@
  * again without any is given more and more time. */
 #define RESTART_SECONDS     0.05
 #define RESTART_SECONDS_MAX 5.0
-
-struct domain {
-    TAILQ_ENTRY(domain) entry;
-    struct broker *broker;
-    uint32_t domid;
-    bool outlived; /* another guest has its number */
-    bool retired;  /* has no vbds any more and waits for its worker's end */
-    bool ready;
-    bool was_introduced; /* to xenstored; asked only where the hypervisor does not answer us */
-    bool losing_worker;  /* its vbds are being told of the worker's end */
-    uint32_t last_number;
-    uint32_t grant_share; /* pages that its worker was told it may keep mapped */
-    struct worker_process *worker;
-    struct log_limit limit;
-    ev_timer ready_timer;
-    ev_timer restart;  /* no worker is started before it fires */
-    unsigned in_vain;  /* workers that died in a row and had answered nothing */
-    uint64_t answered; /* by all workers so far */
-    char last_death[64];
-    char sandbox[STATE_SANDBOX_MAX]; /* what its worker says of it, before it knows of any guest */
-    char uuid[40];
-    TAILQ_HEAD(, vbd) vbds;
-};
 
 static void on_ready_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
@@ -162,31 +137,6 @@ static bool dispatch(struct vbd *vbd, const struct worker_message *message)
     return false;
 }
 
-static bool has_share(const struct domain *domain)
-{
-    return domain->worker != NULL && domain->ready && !domain->retired;
-}
-
-void domain_share_grants(struct broker *broker)
-{
-    struct domain *domain;
-    uint32_t count = 0;
-
-    TAILQ_FOREACH(domain, &broker->domains, entry)
-    {
-        count += has_share(domain);
-    }
-    TAILQ_FOREACH(domain, &broker->domains, entry)
-    {
-        uint32_t share = count > 0 ? broker->config.grant_budget / count : 0;
-        if (!has_share(domain) || domain->grant_share == share)
-            continue;
-        struct worker_message message = worker_message(WORKER_GRANT_BUDGET, share);
-        if (domain_send(domain, &message, NULL, 0) == 0)
-            domain->grant_share = share;
-    }
-}
-
 static bool on_ready(struct domain *domain, const struct worker_message *message)
 {
     if (domain->ready)
@@ -194,7 +144,6 @@ static bool on_ready(struct domain *domain, const struct worker_message *message
     (void)log_escape(message->u.text, domain->sandbox, sizeof(domain->sandbox));
     domain->ready = true;
     ev_timer_stop(domain->broker->loop, &domain->ready_timer);
-    domain_share_grants(domain->broker);
     struct vbd *vbd;
     TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
     {
@@ -270,6 +219,7 @@ static void on_exit_of_worker(void *context, const char *how)
 {
     struct domain *domain = context;
     struct broker *broker = domain->broker;
+    const bool kept_grants = domain->keeps_grants;
 
     ev_timer_stop(broker->loop, &domain->ready_timer);
     if (!domain->retired && !broker->stopping) {
@@ -278,6 +228,7 @@ static void on_exit_of_worker(void *context, const char *how)
     }
     domain->worker = NULL;
     domain->ready = false;
+    domain->keeps_grants = false;
     domain->sandbox[0] = '\0';
     snprintf(domain->last_death, sizeof(domain->last_death), "%s", how);
     if (!domain->retired && !broker->stopping)
@@ -292,7 +243,8 @@ static void on_exit_of_worker(void *context, const char *how)
     domain->losing_worker = false;
     if (TAILQ_EMPTY(&domain->vbds))
         forget(domain);
-    domain_share_grants(broker);
+    if (kept_grants)
+        domain_share_grants(broker, false);
     broker_check_stopped(broker);
 }
 
@@ -322,7 +274,7 @@ int domain_need_worker(struct domain *domain)
     if (error != 0)
         return error;
     domain->last_number = 0;
-    domain->grant_share = UINT32_MAX; /* told nothing */
+    domain->keeps_grants = false;
     ev_timer_set(&domain->ready_timer, READY_SECONDS, 0.);
     ev_timer_start(domain->broker->loop, &domain->ready_timer);
     return -EINPROGRESS;
@@ -404,66 +356,5 @@ void domain_end_workers(struct broker *broker)
         domain->worker = NULL;
         if (TAILQ_EMPTY(&domain->vbds))
             forget(domain);
-    }
-}
-
-/* "/vm/UUID" in the domain's `vm` node. */
-static void read_uuid_node(struct domain *domain)
-{
-    char path[64];
-    char value[64];
-    snprintf(path, sizeof(path), "/local/domain/%u/vm", domain->domid);
-    if (xenstore_read(domain->broker->xs, path, value, sizeof(value)) == 0 &&
-        strncmp(value, "/vm/", 4) == 0)
-        snprintf(domain->uuid, sizeof(domain->uuid), "%.36s", value + 4);
-}
-
-const char *domain_uuid(struct domain *domain)
-{
-    struct domain_info info;
-    if (domain->uuid[0] != '\0')
-        return domain->uuid;
-    if (domain_info_get(domain->broker->domain_info, domain->domid, &info) == 0)
-        memcpy(domain->uuid, info.uuid, sizeof(domain->uuid));
-    else
-        read_uuid_node(domain);
-    return domain->uuid;
-}
-
-bool domain_is_dead(struct domain *domain)
-{
-    struct broker *broker = domain->broker;
-    struct domain_info info;
-    bool introduced = false;
-
-    int error = domain_info_get(broker->domain_info, domain->domid, &info);
-    if (error == 0 || error == -ESRCH)
-        return error != 0 || info.dying;
-    if (domain->domid == broker->own_domid ||
-        xenstore_domain_introduced(broker->xs, domain->domid, &introduced) != 0)
-        return false;
-    /* One that is being built is not introduced yet. */
-    bool lost = domain->was_introduced && !introduced;
-    domain->was_introduced |= introduced;
-    return lost;
-}
-
-bool domain_ended(const struct domain *domain)
-{
-    struct domain_info info;
-    int error = domain_info_get(domain->broker->domain_info, domain->domid, &info);
-    if (error == -ESRCH)
-        return true;
-    return error == 0 &&
-           (info.dying || (domain->uuid[0] != '\0' && strcmp(info.uuid, domain->uuid) != 0));
-}
-
-void domain_look_anew(struct broker *broker)
-{
-    struct domain *domain;
-    TAILQ_FOREACH(domain, &broker->domains, entry)
-    {
-        domain->was_introduced = false;
-        domain->outlived |= domain_ended(domain);
     }
 }

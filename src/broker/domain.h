@@ -32,9 +32,12 @@ uint32_t domain_next_number(struct domain *domain);
 int domain_send(struct domain *domain, const struct worker_message *message, const int *fds,
                 unsigned fd_count);
 
-/* Shares the pages that may be kept mapped out among the workers, and tells those whose share has
- * changed. */
-void domain_share_grants(struct broker *broker);
+/* Its worker is about to serve a ring whose grants may stay mapped: it has a share from now on. */
+void domain_keep_grants(struct domain *domain);
+
+/* Shares the pages that may be kept mapped out among those workers, and tells those whose share has
+ * become another: in any case, or only less, or much more, than before. */
+void domain_share_grants(struct broker *broker, bool all);
 
 /* 0: none. */
 uint32_t domain_worker_pid(const struct domain *domain);
@@ -54,6 +57,10 @@ void domain_forgive(struct domain *domain);
 /* By the hypervisor's word alone: the domain is gone, or being torn down, or the number is another
  * guest's by now. False where it does not answer us. */
 bool domain_ended(const struct domain *domain);
+
+/* Some domain has ended, or shut down: has the vbds of those that may be meant look. The
+ * hypervisor is asked once for each domain; where it does not answer, all vbds look. */
+void domain_check_alive(struct broker *broker);
 
 /* XenStore was away: what is known of domains by it is forgotten, and the disks of a number that
  * is another guest's by now are kept apart from the new ones. */

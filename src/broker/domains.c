@@ -162,16 +162,6 @@ static void mark_below(struct broker *broker, const struct vbd_address *address,
     }
 }
 
-void domains_check_alive(struct broker *broker)
-{
-    struct vbd *vbd;
-    TAILQ_FOREACH(vbd, &broker->vbds, in_broker)
-    {
-        vbd->check_domain = true;
-        vbd_mark_dirty(vbd);
-    }
-}
-
 static void on_event(struct broker *broker, const char *path, const char *token)
 {
     struct vbd_address address;
@@ -179,7 +169,7 @@ static void on_event(struct broker *broker, const char *path, const char *token)
     struct vbd *vbd;
 
     if (strcmp(token, RELEASE_TOKEN) == 0) {
-        domains_check_alive(broker);
+        broker->released = true;
         return;
     }
     /* The token of a frontend's watch is the path of its backend. */

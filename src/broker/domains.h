@@ -28,7 +28,4 @@ int domains_take_events(struct broker *broker);
 /* Removes state files that belong to no vbd. */
 void domains_collect_files(struct broker *broker);
 
-/* Has every vbd look whether its domain still lives. */
-void domains_check_alive(struct broker *broker);
-
 #endif

@@ -113,6 +113,8 @@ static int connect_queues(struct vbd *vbd, char why[NEGOTIATE_WHY_MAX])
     struct channel channels[STATE_MAX_QUEUES] = {{.evtchn = NULL}};
 
     int error = bind_channels(vbd, channels, why);
+    if (error == 0 && vbd->negotiated.persistent)
+        domain_keep_grants(vbd->domain);
     for (unsigned i = 0; error == 0 && i < vbd->negotiated.queue_count; i++)
         error = send_connect(vbd, i, &channels[i]);
     close_channels(channels);

@@ -9,8 +9,9 @@ import time
 
 from bedlib import bench_scale
 from bedlib.bench_scale import crowd_of, idle, settled
-from bedlib.crowd import KIB
+from bedlib.crowd import KIB, Usage
 from bedlib.testing import Cases
+from bedlib.vbd import CLOSED
 from test_counts import Strace
 
 cases = Cases()
@@ -110,6 +111,34 @@ def many_domains(t):
     workers = idle(crowd, 2)["idle_workers"]
     assert workers == 0, f"workers woke up {workers} times"
     check_gone(t, crowd, before)
+
+
+@cases.add
+def others_come_and_end(t):
+    """A worker does not hear of other domains, and the broker looks at no disk because one that has none ends."""
+    crowd, _, _ = crowd_of(t, how_many(t) // 5)
+    broker, worker = crowd.daemon.process.pid, crowd.daemon.workers()
+    settled(crowd)
+    before = Usage(worker)
+    for _ in range(8):
+        crowd.add(t.new_domain(), 0)
+    assert Usage(worker).since(before)["wakeups"] == 0, "a worker hears of others"
+    nobody, turns = t.new_domain(), 50
+    settled(crowd)
+    before = Usage([broker])
+    for _ in range(turns):
+        t.bed.xs.release(nobody.domid)
+        t.bed.xs.introduce(nobody.domid, 1, 1)
+        time.sleep(0.02)
+    wakeups = Usage([broker]).since(before)["wakeups"] / turns
+    print(f"# {wakeups:.1f} wake-ups of the broker for each domain that ends", flush=True)
+    assert wakeups < 10, f"{wakeups:.1f} wake-ups of the broker for each domain that ends, with {len(crowd.members)} disks"
+    for member in crowd.members[-8:]:
+        member.vbd.domain.destroy()
+    t.bed.xs.release(nobody.domid)
+    for member in crowd.members[-8:]:
+        member.vbd.wait_backend(CLOSED)
+        member.front.free()
 
 
 @cases.add

@@ -127,7 +127,7 @@ static void toolstack(unsigned disk, struct input *input)
         set(disk, false, "hotplug-status", what & 8 ? "connected" : NULL);
         break;
     case 6:
-        domains_check_alive(&broker);
+        domain_check_alive(&broker);
         return;
     default:
         broker.xs->conflicts = what >> 6;
@@ -415,7 +415,7 @@ static void remove_all(void)
             while (fake_worker_speak(n)) {
             }
         }
-        domains_check_alive(&broker);
+        domain_check_alive(&broker);
         pass_time(i > ROUNDS_MAX / 2 ? 6 : 2);
         if (i == ROUNDS_MAX - 40) /* those that lied may have left no other way */
             for (unsigned n = 0; n < FAKE_WORKERS; n++)
