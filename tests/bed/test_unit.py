@@ -11,9 +11,9 @@ import time
 
 from bedlib.blkbackd import Blkbackd
 from bedlib.calls import TREE
+from bedlib.processes import threads_of
 from bedlib.testing import Cases, Skip
 from bedlib.vbd import CONNECTED
-from test_sandbox import threads
 
 cases = Cases()
 UNITS = "/run/systemd/system"
@@ -83,7 +83,7 @@ def served_reloaded_killed_and_stopped(t):
     front = disk.connect()
     disk.quick_io(front)
     assert disk.status()["sandbox"] == "full", disk.status()["sandbox"]
-    for thread in threads(daemon.process.pid):
+    for thread in threads_of(daemon.process.pid):
         assert thread["NoNewPrivs"] == "1" and thread["Seccomp"] == "2", thread
 
     with open(daemon.config, encoding="ascii") as f:
