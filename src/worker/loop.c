@@ -63,15 +63,67 @@ void loop_remove(struct loop *loop, struct loop_source *source)
             loop->events[i].data.ptr = NULL;
 }
 
+/* Two heaps, of which one may be empty. What they were linked to is forgotten. */
+static struct loop_timer *merge(struct loop_timer *one, struct loop_timer *other)
+{
+    if (!one || !other)
+        return one ? one : other;
+    struct loop_timer *first = other->due_ms < one->due_ms ? other : one;
+    struct loop_timer *later = first == one ? other : one;
+
+    later->next = first->child;
+    if (later->next)
+        later->next->back = later;
+    later->back = first;
+    first->child = later;
+    first->next = first->back = NULL;
+    return first;
+}
+
+/* The children of one that goes: by pairs, and these from the last to the first, which keeps heaps
+ * flat. */
+static struct loop_timer *merge_children(struct loop_timer *child)
+{
+    struct loop_timer *pairs = NULL, *all = NULL;
+
+    while (child) {
+        struct loop_timer *one = child;
+        struct loop_timer *other = one->next;
+        struct loop_timer *rest = other ? other->next : NULL;
+
+        one->next = one->back = NULL;
+        one = merge(one, other);
+        one->next = pairs;
+        pairs = one;
+        child = rest;
+    }
+    while (pairs) {
+        struct loop_timer *rest = pairs->next;
+
+        pairs->next = NULL;
+        all = merge(all, pairs);
+        pairs = rest;
+    }
+    return all;
+}
+
 void loop_stop_timer(struct loop *loop, struct loop_timer *timer)
 {
     if (!timer->armed)
         return;
-    struct loop_timer **at = &loop->timers;
+    struct loop_timer *below = merge_children(timer->child);
 
-    while (*at != timer)
-        at = &(*at)->next;
-    *at = timer->next;
+    if (timer->back) {
+        if (timer->back->child == timer)
+            timer->back->child = timer->next;
+        else
+            timer->back->next = timer->next;
+        if (timer->next)
+            timer->next->back = timer->back;
+        below = merge(loop->timers, below);
+    }
+    loop->timers = below;
+    timer->child = timer->next = timer->back = NULL;
     timer->armed = false;
 }
 
@@ -79,13 +131,8 @@ void loop_start_timer(struct loop *loop, struct loop_timer *timer, uint64_t mill
 {
     loop_stop_timer(loop, timer);
     timer->due_ms = loop_now_ms() + milliseconds;
-    struct loop_timer **at = &loop->timers;
-
-    while (*at && (*at)->due_ms <= timer->due_ms)
-        at = &(*at)->next;
-    timer->next = *at;
     timer->armed = true;
-    *at = timer;
+    loop->timers = merge(loop->timers, timer);
 }
 
 static int timeout_ms(const struct loop *loop)

@@ -23,7 +23,10 @@ struct loop_timer {
     void (*fire)(struct loop_timer *timer);
     uint64_t due_ms;
     bool armed;
-    struct loop_timer *next;
+    /* Its place in a pairing heap, where none is due before its parent. */
+    struct loop_timer *child; /* the first */
+    struct loop_timer *next;  /* child of the same parent */
+    struct loop_timer *back;  /* the child before it, or else the parent; NULL: due first of all */
 };
 
 struct loop {
@@ -32,7 +35,7 @@ struct loop {
     /* Ends each turn; returns true when it wants another at once. */
     bool (*turn)(void *context);
     void *context;
-    struct loop_timer *timers;
+    struct loop_timer *timers; /* the one that is due first */
     int event_count;
     struct epoll_event events[LOOP_EVENTS];
 };

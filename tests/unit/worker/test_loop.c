@@ -3,6 +3,7 @@
 #include "loop.h"
 #include "testing.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -109,6 +110,50 @@ static void a_timer_can_be_stopped_and_started_anew(void **state)
     assert_string_equal(trace, "az");
 }
 
+#define MANY 1000U
+
+static struct loop_timer many[MANY];
+static unsigned fired;
+static uint64_t fired_due;
+
+static void fire_in_order(struct loop_timer *timer)
+{
+    assert_false(timer->armed);
+    assert_true(timer->due_ms >= fired_due);
+    fired_due = timer->due_ms;
+    fired++;
+}
+
+/* Started, moved and stopped at random: each that is left fires once, in the order of their times.
+ */
+static void many_timers(void **state)
+{
+    struct letter_timer last = {{.fire = fire_last}, 'z'};
+    unsigned armed = 0;
+    (void)state;
+
+    srandom(1);
+    fired = 0;
+    fired_due = 0;
+    for (unsigned i = 0; i < MANY; i++)
+        many[i] = (struct loop_timer){.fire = fire_in_order};
+    for (unsigned i = 0; i < 20 * MANY; i++) {
+        struct loop_timer *timer = &many[(unsigned long)random() % MANY];
+
+        if (random() % 3)
+            loop_start_timer(&loop, timer, 20 + (unsigned long)random() % 60);
+        else
+            loop_stop_timer(&loop, timer);
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        armed += many[i].armed;
+    assert_in_range(armed, MANY / 2, MANY);
+    loop_start_timer(&loop, &last.timer, 300);
+    assert_int_equal(loop_run(&loop), 0);
+    assert_int_equal(fired, armed);
+    assert_null(loop.timers);
+}
+
 static struct letter_timer other = {{.fire = fire}, 'o'};
 
 static void fire_and_stop_other(struct loop_timer *timer)
@@ -209,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(timers_fire_in_the_order_of_their_times, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_timer_can_be_stopped_and_started_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_timers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_timer_may_stop_another_that_is_due, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_turn_that_wants_another_is_not_kept_waiting, set_up,
                                         tear_down),
