@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Linux takes no more in one table. */
 #define TABLE_MAX 16384U
@@ -14,10 +15,11 @@
 #define FORGET_BATCH 64U
 
 /*
- * Registering 16 pages costs as much as pinning them in 16 I/Os or a bit more, measured: a buffer
- * that was used so often has paid for that, and one that a burst uses once is left alone.
+ * Registering pages costs what pinning them does in an I/O, and a system call, which is as much as
+ * pinning a page two or three times: a buffer that is used so often has paid for it, and one that a
+ * burst uses once is left alone.
  */
-#define USES_THAT_PAY 16U
+#define MISSES_THAT_PAY 4U
 
 int uring_buffers_create(const struct io_uring *ring, const struct engine_memory *memory,
                          struct uring_buffers *out)
@@ -26,10 +28,11 @@ int uring_buffers_create(const struct io_uring *ring, const struct engine_memory
     uint64_t count = 0;
 
     *out = buffers;
-    if (!memory || memory->buffer_bytes == 0 ||
+    if (!memory || memory->buffer_bytes < URING_BUFFERS_PAGE ||
+        memory->buffer_bytes / URING_BUFFERS_PAGE > UINT8_MAX ||
         (memory->buffer_bytes & (memory->buffer_bytes - 1)) != 0)
         return -EINVAL;
-    while (1U << buffers.shift < memory->buffer_bytes)
+    while (UINT64_C(1) << buffers.shift < memory->buffer_bytes)
         buffers.shift++;
     count = memory->bytes >> buffers.shift;
     if (count > TABLE_MAX)
@@ -72,31 +75,38 @@ static int update(const struct uring_buffers *buffers, unsigned first, const str
                           (unsigned)sizeof(change));
 }
 
-bool uring_buffers_use(struct uring_buffers *buffers, unsigned index)
+bool uring_buffers_miss(struct uring_buffers *buffers, unsigned index, uint64_t end)
 {
-    uint8_t *known = &buffers->known[index];
-    const uint64_t bytes = UINT64_C(1) << buffers->shift;
-    const struct iovec iov = {.iov_base = (void *)(uintptr_t)(buffers->start + index * bytes),
-                              .iov_len = bytes};
+    struct uring_buffer *known = &buffers->known[index];
+    const uint64_t pages = (end + URING_BUFFERS_PAGE - 1) / URING_BUFFERS_PAGE;
 
-    if (*known == URING_BUFFER_REFUSED || ++*known < USES_THAT_PAY)
+    if (buffers->error || end > UINT64_C(1) << buffers->shift)
         return false;
-    const int error = buffers->error ? buffers->error : update(buffers, index, &iov, 1);
+    if (known->wanted < pages)
+        known->wanted = (uint8_t)pages;
+    if (++known->misses < MISSES_THAT_PAY)
+        return false;
+    const struct iovec iov = {
+        .iov_base = (void *)(uintptr_t)(buffers->start + ((uint64_t)index << buffers->shift)),
+        .iov_len = (size_t)known->wanted * URING_BUFFERS_PAGE};
 
-    *known = error ? URING_BUFFER_REFUSED : URING_BUFFER_REGISTERED;
-    if (error)
-        buffers->error = error; /* the others need not try */
-    else if (buffers->ends <= index)
+    /* An error does not tell whether the smaller part that was registered still is. */
+    known->registered = 0;
+    known->misses = 0;
+    buffers->error = update(buffers, index, &iov, 1);
+    if (buffers->error)
+        return false;
+    known->registered = known->wanted;
+    if (buffers->ends <= index)
         buffers->ends = index + 1;
-    return !error;
+    return true;
 }
 
 void uring_buffers_forget(struct uring_buffers *buffers)
 {
     static const struct iovec none[FORGET_BATCH];
-    const unsigned count = (unsigned)(buffers->bytes >> buffers->shift);
 
-    if (count == 0)
+    if (buffers->bytes == 0)
         return;
     for (unsigned first = 0; first < buffers->ends; first += FORGET_BATCH) {
         const unsigned left = buffers->ends - first;
@@ -105,8 +115,7 @@ void uring_buffers_forget(struct uring_buffers *buffers)
          * registered anew. */
         (void)update(buffers, first, none, left < FORGET_BATCH ? left : FORGET_BATCH);
     }
+    memset(buffers->known, 0, (buffers->bytes >> buffers->shift) * sizeof(*buffers->known));
     buffers->ends = 0;
     buffers->error = 0;
-    for (unsigned i = 0; i < count; i++)
-        buffers->known[i] = 0;
 }

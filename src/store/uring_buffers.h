@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Data buffers that are registered with an io_uring: the kernel pins their pages once, not for each
- * I/O, which is a good part of what direct I/O of a page costs. Registered is what is used often,
- * buffer by buffer; what is not, or where the kernel refuses, is read and written like any memory.
+ * I/O, which is a good part of what direct I/O of a page costs. Registered is what is used, buffer
+ * by buffer, as many pages of it as are used; what is not, or where the kernel refuses, is read and
+ * written like any memory.
  */
 #ifndef BLKBACK_STORE_URING_BUFFERS_H
 #define BLKBACK_STORE_URING_BUFFERS_H
@@ -13,10 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What is known of a buffer: so many times it was used since it was last forgotten, or one of the
- * others. */
-#define URING_BUFFER_REFUSED    0xfeU
-#define URING_BUFFER_REGISTERED 0xffU
+#define URING_BUFFERS_PAGE 4096U
+
+/* What is known of a buffer since it was last forgotten. */
+struct uring_buffer {
+    uint8_t registered; /* pages from its start */
+    uint8_t wanted;     /* the most pages of it that a transfer found not to be registered */
+    uint8_t misses;     /* such transfers since they were */
+};
 
 struct uring_buffers {
     int ring_fd;
@@ -25,7 +30,7 @@ struct uring_buffers {
     uint64_t bytes; /* 0: none can be registered */
     unsigned shift; /* a buffer is of 1 << shift bytes */
     unsigned ends;  /* none from this one on is registered */
-    uint8_t *known; /* of each */
+    struct uring_buffer *known;
 };
 
 /*
@@ -39,8 +44,9 @@ int uring_buffers_create(const struct io_uring *ring, const struct engine_memory
 /* Frees what is ours; the table goes with the ring. */
 void uring_buffers_destroy(struct uring_buffers *buffers);
 
-/* Counts a use, and registers the buffer when that pays. Returns whether it is registered now. */
-bool uring_buffers_use(struct uring_buffers *buffers, unsigned index);
+/* Of a transfer that ends so many bytes into a buffer, of which too little is registered: counts
+ * it, and registers so much when that pays. Returns whether it did. */
+bool uring_buffers_miss(struct uring_buffers *buffers, unsigned index, uint64_t end);
 
 /*
  * Takes all of them out of the table: their pages are the kernel's to reuse once they are unmapped,
@@ -48,8 +54,8 @@ bool uring_buffers_use(struct uring_buffers *buffers, unsigned index);
  */
 void uring_buffers_forget(struct uring_buffers *buffers);
 
-/* The place in the table of the buffer that `length` bytes from `at` lie in, registered; -1: they
- * don't. Takes no time to speak of. */
+/* The place in the table of the buffer that `length` bytes from `at` lie in, all registered; -1:
+ * they don't, or aren't. Takes no time to speak of. */
 static inline int uring_buffers_find(struct uring_buffers *buffers, const void *at, uint64_t length)
 {
     const uint64_t from = (uintptr_t)at - buffers->start;
@@ -57,10 +63,10 @@ static inline int uring_buffers_find(struct uring_buffers *buffers, const void *
     if (from >= buffers->bytes)
         return -1;
     const unsigned index = (unsigned)(from >> buffers->shift);
+    const uint64_t end = from - ((uint64_t)index << buffers->shift) + length;
 
-    if (((from + length - 1) >> buffers->shift) != index)
-        return -1;
-    return buffers->known[index] == URING_BUFFER_REGISTERED || uring_buffers_use(buffers, index)
+    return end <= (uint64_t)buffers->known[index].registered * URING_BUFFERS_PAGE ||
+                   uring_buffers_miss(buffers, index, end)
                ? (int)index
                : -1;
 }

@@ -110,7 +110,7 @@ def registered_buffers(t, queues):
     assert not done.errors and done.ios > 5000, f"{done.ios} I/Os, {done.errors} errors"
     assert statistics["registered"] > 0.8 * (done.ios - statistics["merged"]), statistics
     assert 0 < traced.calls["io_uring_register"] <= 3 * DEPTH, f"{traced.calls['io_uring_register']} buffers registered"
-    assert 0 < held <= traced.calls["io_uring_register"] * 64 * KIB, f"{held // KIB} KiB are pinned"
+    assert 0 < held <= traced.calls["io_uring_register"] * PAGE, f"{held // KIB} KiB are pinned"
     t.bed.wait_for(lambda: pinned(worker) == 0, "memory that was pinned to be given back", timeout=15)
     assert front.write(8, b"r" * PAGE) == OKAY and front.read(8, 8) == b"r" * PAGE
     assert disk.status()["statistics"]["registered"] == statistics["registered"], "one use registers a buffer"
