@@ -5,6 +5,10 @@
 /* Sleeps in a row which looking would have saved, before it is tried. */
 #define OPEN_AFTER 8U
 
+/* Sleeps that are not measured after a long one: others are probably long, too, and measuring costs
+ * two readings of the clock. */
+#define REST_LONG 7U
+
 /* A miss costs the whole window, a hit saves about one: fewer than four of five that hit close it.
  */
 #define SCORE_FIRST 8
@@ -28,8 +32,12 @@ void poll_window_slept(struct poll_window *window, uint64_t ns)
         window->rest--;
         return;
     }
-    window->short_sleeps = ns < window->max_ns ? window->short_sleeps + 1 : 0;
-    if (window->short_sleeps < OPEN_AFTER)
+    if (ns >= window->max_ns) {
+        window->short_sleeps = 0;
+        window->rest = REST_LONG;
+        return;
+    }
+    if (++window->short_sleeps < OPEN_AFTER)
         return;
     window->short_sleeps = 0;
     window->open = true;

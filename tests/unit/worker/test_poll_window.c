@@ -62,6 +62,22 @@ static void judges_sleeps_until_it_opens_and_after_its_rest(void **state)
     assert_in_range(sleeps_until_open(&window), 2, 20);
 }
 
+/* Each measured sleep costs two readings of the clock. */
+static void long_sleeps_are_seldom_measured(void **state)
+{
+    struct poll_window window = {.max_ns = MAX_NS};
+    unsigned judged = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 1000; i++) {
+        judged += poll_window_judges(&window);
+        poll_window_slept(&window, MAX_NS);
+    }
+    assert_in_range(judged, 1, 1000 / 8);
+    /* It is noticed soon that they have become short. */
+    assert_in_range(sleeps_until_open(&window), 2, 20);
+}
+
 static void stays_closed_when_sleeps_are_long(void **state)
 {
     struct poll_window window = {.max_ns = MAX_NS};
@@ -154,6 +170,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opens_when_looking_would_have_paid),
         cmocka_unit_test(judges_sleeps_until_it_opens_and_after_its_rest),
+        cmocka_unit_test(long_sleeps_are_seldom_measured),
         cmocka_unit_test(stays_closed_when_sleeps_are_long),
         cmocka_unit_test(never_opens_when_told_not_to),
         cmocka_unit_test(stays_open_while_it_finds_something),
