@@ -306,7 +306,7 @@ def run(options, todo, deadline):
     os.makedirs(options.results)
     image = xenhost.build_image()
     counters = Counters(options.results)
-    with xenhost.XenHost(image, options.results, cpus=2, extra=("-name", "bench,debug-threads=on", *counters.args)) as host:
+    with xenhost.XenHost(image, options.results, cpus=2, light=False, extra=("-name", "bench,debug-threads=on", *counters.args)) as host:
         xenhost.install_product(host, options.bin, os.path.join(ROOT, "conf"))
         xenhost.install_cases(host)
         shutil.copy2(os.path.join(HERE, "share", "bench.sh"), host.share)

@@ -105,6 +105,7 @@ bench_setup() {
     modprobe xen-blkback
     ENGINE=${BENCH_ENGINE:-}
     start_blkbackd
+    GUEST_LINUX="console=hvc0 quiet loglevel=4 panic=-1" # with the mitigations that others have
     GUEST_MEMORY=512
     GUEST_ARGS="blkfront.max_ring_page_order=${BENCH_RING_ORDER:-0}"
     # xl starts QEMU with the guest or not at all

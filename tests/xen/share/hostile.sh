@@ -10,7 +10,8 @@
 
 LEAST=0.25                      # of the neighbour's requests per second before or after, during all attacks together
 ATTACK_SECONDS=1                # that each is repeated for, at least
-[ "$LONG" = 0 ] || ATTACK_SECONDS=4
+COMPUTE_SECONDS=5               # in which it is measured what the neighbour has without attacks
+[ "$LONG" = 0 ] || ATTACK_SECONDS=4 COMPUTE_SECONDS=8
 xen_lines=$(xl dmesg | wc -l)
 
 # shellcheck disable=SC2034 # used by the cases
@@ -37,7 +38,7 @@ attacker_start() {
     (cd "$tree" && find . | busybox cpio -o -H newc -R 0:0 2>/dev/null) | cat /boot/small.cpio - >"$WORK/attacker.cpio"
     GUEST_CPU=2 GUEST_MEMORY=128 GUEST_CONFIG='kernel = "/boot/vmlinux"
 ramdisk = "'"$WORK"'/attacker.cpio"
-extra = "console=hvc0 quiet loglevel=4 panic=-1 blkfront=none"' \
+extra = "'"$GUEST_LINUX"' blkfront=none"' \
         guest_start attacker "$(disk xvda "$(image disk.raw 64M)")" "$(disk xvdb "$WORK/read-only.raw" ro)"
     guest_check attacker 'insmod /modules/xen-gntalloc.ko && insmod /modules/xen-evtchn.ko && ls /dev/xen' >/dev/null
 }
@@ -87,7 +88,7 @@ at_least() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a >= b) }'; }
 # How fast the neighbour is beside an attacker that does nothing but compute: the host's processors are QEMU's to share.
 undisturbed() {
     # shellcheck disable=SC2016 # expanded in the guest
-    measure guest_at_length attacker 'end=$(($(date +%s) + 8)); while [ $(date +%s) -lt $end ]; do :; done' 60 || fail "$said"
+    measure guest_at_length attacker 'end=$(($(date +%s) + '$COMPUTE_SECONDS')); while [ $(date +%s) -lt $end ]; do :; done' 60 || fail "$said"
     per_second "$requests" "$milliseconds"
 }
 
@@ -124,7 +125,7 @@ destroy_under_attack() {
     local begun output
     judge_neighbour
     guest_begin attacker 'blkback-attacker flood'
-    sleep 4
+    sleep 3
     begun=$EPOCHREALTIME
     output=$(xl -vvv destroy attacker 2>&1) || fail "the attacker can't be destroyed: $output"
     say "destroyed in $(awk -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }') s"
