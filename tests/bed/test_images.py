@@ -68,6 +68,22 @@ def shared_writers_when_asked_for(t):
 
 
 @cases.add
+def a_stub_domain_shares_its_guests_image(t):
+    """It runs the guest's device model and has the guest's disk, too; `target` in its home says whose it is."""
+    daemon = t.blkbackd(attach_timeout=1)
+    guest = t.disk(daemon)
+    guest_front = guest.connect()
+    assert "in use" in refused_by_the_hook(t, daemon, guest.path)
+    stub = t.new_domain()
+    t.bed.xs.write(f"{stub.path}/target", guest.vbd.domain.domid)
+    beside = t.disk(daemon, domain=stub, image=(guest.path, guest.contents))
+    front = beside.connect()
+    assert front.read(0, 8) == guest_front.read(0, 8) == bytes(guest.contents[:PAGE])
+    front.close()
+    guest.serves(guest_front)
+
+
+@cases.add
 def readers_share_an_image(t):
     daemon = t.blkbackd()
     one = t.disk(daemon, mode="r")
