@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define READY_SECONDS 10.0
+#define GONE_SECONDS  2.0 /* for a worker that was ended to be gone */
 
 /* A worker that dies is replaced at once while its guest gets answers; one that dies again and
  * again without any is given more and more time. */
@@ -24,6 +25,39 @@ static void on_ready_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     log_error("domain %u: its worker is not ready after %.0f s and is ended", domain->domid,
               READY_SECONDS);
     worker_process_kill(domain->worker);
+}
+
+static void on_gone_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct domain *domain = timer->data;
+    struct vbd *vbd;
+    (void)loop;
+    (void)events;
+    domain->stuck = true;
+    log_error("domain %u: its worker (pid %u) was ended and is still there: the kernel keeps it. "
+              "Disks that it has not given back are not closed before it is gone",
+              domain->domid, worker_process_pid(domain->worker));
+    TAILQ_FOREACH(vbd, &domain->vbds, in_domain)
+    {
+        vbd_mark_dirty(vbd); /* its status says so */
+    }
+}
+
+void domain_end_worker(struct domain *domain, const char *asked, double seconds)
+{
+    if (domain->worker == NULL || domain->stuck || ev_is_active(&domain->gone_timer))
+        return;
+    log_error("domain %u: its worker (pid %u) was asked %s, has not answered for %.0f s and is "
+              "ended",
+              domain->domid, worker_process_pid(domain->worker), asked, seconds);
+    ev_timer_set(&domain->gone_timer, GONE_SECONDS, 0.);
+    ev_timer_start(domain->broker->loop, &domain->gone_timer);
+    worker_process_kill(domain->worker);
+}
+
+bool domain_worker_stuck(const struct domain *domain)
+{
+    return domain->stuck;
 }
 
 static void start_waiting(struct domain *domain)
@@ -61,6 +95,8 @@ int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
     TAILQ_INIT(&domain->vbds);
     ev_timer_init(&domain->ready_timer, on_ready_timeout, READY_SECONDS, 0.);
     domain->ready_timer.data = domain;
+    ev_timer_init(&domain->gone_timer, on_gone_timeout, GONE_SECONDS, 0.);
+    domain->gone_timer.data = domain;
     ev_timer_init(&domain->restart, on_restart, RESTART_SECONDS, 0.);
     domain->restart.data = domain;
     TAILQ_INSERT_TAIL(&broker->domains, domain, entry);
@@ -222,6 +258,8 @@ static void on_exit_of_worker(void *context, const char *how)
     const bool kept_grants = domain->keeps_grants;
 
     ev_timer_stop(broker->loop, &domain->ready_timer);
+    ev_timer_stop(broker->loop, &domain->gone_timer);
+    domain->stuck = false;
     if (!domain->retired && !broker->stopping) {
         log_limited(&domain->limit, LOG_LEVEL_ERROR, "domain %u: its worker (pid %u) ended: %s",
                     domain->domid, worker_process_pid(domain->worker), how);
@@ -352,6 +390,7 @@ void domain_end_workers(struct broker *broker)
     for (domain = TAILQ_FIRST(&broker->domains); domain != NULL; domain = next) {
         next = TAILQ_NEXT(domain, entry);
         ev_timer_stop(broker->loop, &domain->ready_timer);
+        ev_timer_stop(broker->loop, &domain->gone_timer);
         worker_process_abandon(domain->worker);
         domain->worker = NULL;
         if (TAILQ_EMPTY(&domain->vbds))

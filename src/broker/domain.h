@@ -39,6 +39,13 @@ void domain_keep_grants(struct domain *domain);
  * become another: in any case, or only less, or much more, than before. */
 void domain_share_grants(struct broker *broker, bool all);
 
+/* Ends the worker, which has not answered within `seconds` what it was `asked`, as the log says:
+ * vbd_worker_lost() follows when it is gone. */
+void domain_end_worker(struct domain *domain, const char *asked, double seconds);
+
+/* It was ended, and the kernel has not let it go. */
+bool domain_worker_stuck(const struct domain *domain);
+
 /* 0: none. */
 uint32_t domain_worker_pid(const struct domain *domain);
 

@@ -23,8 +23,10 @@ struct domain {
     struct worker_process *worker;
     struct log_limit limit;
     ev_timer ready_timer;
-    ev_timer restart;  /* no worker is started before it fires */
-    uint64_t answered; /* by all workers so far */
+    ev_timer gone_timer; /* a worker that was ended is gone before it fires; */
+    bool stuck;          /* or it wasn't */
+    ev_timer restart;    /* no worker is started before it fires */
+    uint64_t answered;   /* by all workers so far */
     char last_death[64];
     char sandbox[STATE_SANDBOX_MAX]; /* what its worker says of it, before it knows of any guest */
     char uuid[40];

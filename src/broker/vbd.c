@@ -199,6 +199,7 @@ void vbd_destroy(struct vbd *vbd)
     ev_timer_stop(broker->loop, &vbd->twin);
     ev_timer_stop(broker->loop, &vbd->storm);
     ev_timer_stop(broker->loop, &vbd->drain);
+    vbd_answer_came(vbd);
     vbd_pace_stop(vbd);
     if (vbd->dirty)
         TAILQ_REMOVE(&broker->dirty, vbd, in_dirty);
@@ -277,6 +278,7 @@ void vbd_worker_lost(struct vbd *vbd, const char *how)
     bool leaving = vbd->gone || vbd->store == STORE_CLOSING ||
                    (vbd->closing && vbd->rings != RINGS_CONNECTED && vbd->rings != RINGS_FINISHING);
 
+    vbd_answer_came(vbd);
     vbd_set_number(vbd, 0);
     vbd->unfenced |= had_store;
     if (vbd->broker->stopping)

@@ -173,7 +173,9 @@ struct vbd {
     ev_timer twin;   /* looks again whether another life of the same guest still holds the image */
     ev_timer settle; /* see `settled` */
     ev_timer drain;  /* state 6 is shown at last when it fires */
-    ev_timer storm;  /* the frontend's events wait for it when there are too many */
+    ev_timer answer; /* the worker is ended when it fires, */
+    const char *asked; /* for it has not answered this */
+    ev_timer storm;    /* the frontend's events wait for it when there are too many */
     double storm_since;
     unsigned storm_events;
     struct log_limit limit;
@@ -360,11 +362,18 @@ void vbd_pace_stop(struct vbd *vbd);
 /* ---- vbd_close.c ---- */
 
 /* Disconnects, lets go of the store unless the disk stays online, and shows state 6; sooner when
- * that takes more than 3 s. */
+ * the store takes more than 3 s, but never while a worker has the rings. */
 void vbd_close_start(struct vbd *vbd);
 
-/* Asks the worker to give rings and channels back. */
+/* Asks the worker to give rings and channels back, which depends on no storage: one that does not
+ * answer is ended. */
 void vbd_disconnect(struct vbd *vbd);
+
+/* Its rings are being connected, and are not wanted any more: the same holds for that. */
+void vbd_hurry_connect(struct vbd *vbd);
+
+/* What the worker was asked is answered, or it is dead. */
+void vbd_answer_came(struct vbd *vbd);
 
 /* Has the store closed if it can be now; the answer comes as a message. Returns true if nothing of
  * it is left. */

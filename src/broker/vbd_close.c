@@ -3,7 +3,8 @@
  * The way to state 6. What a frontend still waits for is answered, then rings and channels are
  * given back; then the store is let go of, so that the image's lock is free when state 6 is seen.
  * Storage that is slow to finish delays that by 3 s at most: libxl waits 10. The lock is then kept
- * until it has.
+ * until it has. Rings that are not given back are another matter, for whoever sees state 6 may take
+ * their pages away: a worker that hangs is ended, and state 6 shown when it is gone.
  */
 #include "vbd.h"
 
@@ -13,9 +14,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* libxl waits 10 s for state 6; both together are less. */
+/* libxl waits 10 s for state 6; all together are less. */
 #define FINISH_SECONDS 4.0 /* for a frontend's last requests to be answered */
+#define ANSWER_SECONDS 3.0 /* for a worker to do what it can do at once */
 #define DRAIN_SECONDS  3.0 /* for I/O in flight to end */
+#define GONE_SECONDS   2.0 /* the same, of a worker that was ended */
 
 static void send_plain(struct vbd *vbd, enum worker_message_type type)
 {
@@ -24,9 +27,41 @@ static void send_plain(struct vbd *vbd, enum worker_message_type type)
     (void)domain_send(vbd->domain, &message, NULL, 0);
 }
 
+/* Stopped, looping, or blocked in a system call: its memory, and with it what it has mapped, ends
+ * with it. The other disks of the domain are taken up by its successor. */
+static void on_answer_timeout(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct vbd *vbd = timer->data;
+    (void)loop;
+    (void)events;
+    if (!vbd->broker->stopping)
+        domain_end_worker(vbd->domain, vbd->asked, ANSWER_SECONDS);
+}
+
+static void expect_answer(struct vbd *vbd, const char *asked)
+{
+    vbd_answer_came(vbd);
+    vbd->asked = asked;
+    ev_timer_init(&vbd->answer, on_answer_timeout, ANSWER_SECONDS, 0.);
+    vbd->answer.data = vbd;
+    ev_timer_start(vbd->broker->loop, &vbd->answer);
+}
+
+void vbd_answer_came(struct vbd *vbd)
+{
+    ev_timer_stop(vbd->broker->loop, &vbd->answer);
+}
+
+void vbd_hurry_connect(struct vbd *vbd)
+{
+    if (!ev_is_active(&vbd->answer))
+        expect_answer(vbd, "to connect rings");
+}
+
 void vbd_disconnect(struct vbd *vbd)
 {
     vbd->rings = RINGS_DISCONNECTING;
+    expect_answer(vbd, "to give rings back");
     send_plain(vbd, WORKER_DISCONNECT);
 }
 
@@ -114,21 +149,35 @@ static void on_drain_timeout(struct ev_loop *loop, ev_timer *timer, int events)
     struct vbd *vbd = timer->data;
     (void)loop;
     (void)events;
-    if (vbd->rings == RINGS_FINISHING) {
+    switch (vbd->rings) {
+    case RINGS_FINISHING:
         vbd_log(vbd, LOG_LEVEL_WARNING,
                 "its requests are not all answered after %.0f s; disconnecting", FINISH_SECONDS);
         vbd_disconnect(vbd);
         start_timer(vbd, DRAIN_SECONDS);
         return;
-    }
-    if (vbd->rings == RINGS_LOST) {
+    case RINGS_CONNECTING: /* by the successor of a worker that died meanwhile */
+    case RINGS_CONNECTED:
+        vbd->taking_up = false;
+        vbd_disconnect(vbd);
+        start_timer(vbd, DRAIN_SECONDS);
+        return;
+    case RINGS_DISCONNECTING: /* by one that is being ended, since it has not answered */
+        start_timer(vbd, GONE_SECONDS);
+        return;
+    case RINGS_LOST:
         vbd->rings = RINGS_NONE;
         vbd->taking_up = false;
+        vbd_log(vbd, LOG_LEVEL_WARNING,
+                "its worker has died and no other has taken it up in time; what it has asked for "
+                "is not answered");
+        break;
+    case RINGS_NONE:
+    case RINGS_DRAINING:
+        vbd_log(vbd, LOG_LEVEL_WARNING,
+                "its storage has not finished in time; the image stays locked until it has");
+        break;
     }
-    vbd_log(vbd, LOG_LEVEL_WARNING,
-            "its storage has not finished after %.0f s; the image stays "
-            "locked until it has",
-            DRAIN_SECONDS);
     closed(vbd);
 }
 
@@ -146,6 +195,7 @@ static bool on_disconnected(struct vbd *vbd)
     vbd_pause_forget(vbd);
     if (vbd->rings != RINGS_DISCONNECTING && vbd->rings != RINGS_FINISHING)
         return vbd->store == STORE_CLOSING;
+    vbd_answer_came(vbd);
     vbd->rings = RINGS_DRAINING;
     if (!vbd->closing && vbd->phase == VBD_CONNECTED) {
         vbd->phase = VBD_INIT_WAIT; /* not shown: a resumed frontend's new ring is connected when
@@ -166,6 +216,7 @@ static bool on_store_closed(struct vbd *vbd)
 {
     if (vbd->store != STORE_CLOSING)
         return false;
+    vbd_answer_came(vbd);
     vbd->rings = RINGS_NONE;
     vbd_set_number(vbd, 0);
     vbd_release_image(vbd);

@@ -206,8 +206,9 @@ bool vbd_check_rings(struct vbd *vbd)
 
 static void connected(struct vbd *vbd)
 {
-    /* One that was connecting has not been shown to the frontend yet. */
-    if (vbd->taking_up && vbd->phase != VBD_INIT_WAIT) {
+    vbd_answer_came(vbd);
+    /* One that was connecting has not been shown to the frontend yet, and won't be if it leaves. */
+    if (vbd->taking_up && (vbd->phase != VBD_INIT_WAIT || vbd->closing)) {
         vbd_recovered(vbd);
         return;
     }

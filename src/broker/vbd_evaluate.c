@@ -95,10 +95,12 @@ static void replace(struct vbd *vbd)
 
 static void evaluate_ghost(struct vbd *vbd)
 {
-    if (vbd->rings == RINGS_CONNECTED)
+    if (vbd->rings == RINGS_CONNECTED || vbd->rings == RINGS_FINISHING)
         vbd_disconnect(vbd);
     if (vbd->rings == RINGS_LOST)
         vbd->rings = RINGS_NONE;
+    if (vbd->rings == RINGS_CONNECTING)
+        vbd_hurry_connect(vbd);
     if (vbd->rings != RINGS_CONNECTING && vbd_let_go(vbd))
         vbd_destroy(vbd);
 }
@@ -234,6 +236,9 @@ static bool step(struct vbd *vbd)
     vbd->online = view.online && !vbd->hook.leave;
     vbd->frontend_there = view.frontend_state != XENBUS_UNKNOWN;
     vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;
+    if (vbd->rings == RINGS_CONNECTING && !vbd->closing &&
+        vbd_fsm(vbd->phase, view.frontend_state, vbd->online) == VBD_CLOSE)
+        vbd_hurry_connect(vbd);
     if (busy(vbd))
         return false;
     if (view.backend_state == XENBUS_CLOSING && vbd->phase != VBD_NEW)

@@ -98,6 +98,8 @@ void vbd_recover(struct vbd *vbd, const char *how)
     vbd_pause_forget(vbd); /* the successor will find out by itself */
     if (vbd->rings != RINGS_LOST)
         vbd->lost_at = broker_seconds();
+    if (!served && vbd->phase == VBD_CONNECTED)
+        vbd->phase = VBD_INIT_WAIT; /* as if it had given the rings back: new ones are to follow */
     vbd->rings = served ? RINGS_LOST : RINGS_NONE;
     vbd_open_again(vbd);
     vbd_mark_dirty(vbd);

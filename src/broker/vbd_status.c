@@ -76,7 +76,9 @@ static void fill(struct vbd *vbd, struct connection_file *file)
     copy_text(file->vdev, sizeof(file->vdev), vbd->toolstack.vdev);
     copy_text(file->target, sizeof(file->target), vbd->toolstack.target);
     copy_text(file->reason, sizeof(file->reason),
-              vbd->pause.paused ? vbd->pause.reason
+              domain_worker_stuck(vbd->domain)
+                  ? "its worker hangs, was ended, and is kept by the kernel"
+              : vbd->pause.paused ? vbd->pause.reason
               : vbd->forgotten  ? "XenStore has lost its nodes: it is served until its domain ends"
               : vbd->pace.waits ? vbd_pace_reason(vbd)
                                 : vbd->reason);

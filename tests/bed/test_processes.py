@@ -9,8 +9,9 @@ import subprocess
 import time
 
 from bedlib.fault import Faults
-from bedlib.front import WRITE
+from bedlib.front import OKAY, WRITE
 from bedlib.processes import cpu_ticks, descriptors
+from bedlib.ptrace import WALL, Traced
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CONNECTED, INIT_WAIT, INITIALISED, Vbd, XVDA
 
@@ -61,6 +62,7 @@ def a_worker_that_is_killed_before_anybody_connects(t):
 
 @cases.add
 def a_worker_that_hangs_does_not_hold_up_a_removal(t):
+    """It is ended within libxl's 10 s, and the log says which, and why."""
     disk = t.disk("blkbackd")
     front = disk.connect()
     worker = disk.daemon.workers()[0]
@@ -68,13 +70,83 @@ def a_worker_that_hangs_does_not_hold_up_a_removal(t):
     start = time.monotonic()
     disk.vbd.force_close()
     disk.vbd.set_front_state(CLOSED)
-    disk.vbd.wait_backend(CLOSED, timeout=9)
-    assert time.monotonic() - start < 8
-    os.kill(worker, signal.SIGCONT)
+    disk.vbd.wait_backend(CLOSED, timeout=10)
+    front.free(strict=True)
+    disk.check_nothing_mapped()
+    assert time.monotonic() - start < 9
+    domid = disk.vbd.domain.domid
+    assert f"domain {domid}: its worker (pid {worker}) was asked to give rings back, has not answered for 3 s" in log_of(disk.daemon)
+    assert "its storage" not in log_of(disk.daemon)
     disk.daemon.detach(disk.vbd)
     disk.vbd.remove()
     t.bed.wait_for(lambda: not disk.daemon.workers(), "the worker's end")
-    front.free(strict=True)
+
+
+@cases.add
+def a_worker_that_hangs_when_its_domain_is_destroyed(t):
+    disk = t.disk("blkbackd")
+    disk.connect()
+    os.kill(disk.daemon.workers()[0], signal.SIGSTOP)
+    disk.vbd.domain.destroy()
+    disk.vbd.force_close()
+    disk.vbd.xs.rm(disk.vbd.front)
+    disk.vbd.wait_backend(CLOSED, timeout=9)
+    disk.check_nothing_mapped()
+    disk.daemon.detach(disk.vbd)
+    disk.vbd.remove()
+
+
+@cases.add
+def a_worker_that_hangs_while_one_of_two_disks_closes(t):
+    """Its successor serves the other one: what that has asked for meanwhile is answered, once."""
+    disk = t.disk("blkbackd")
+    other = t.disk(disk.daemon, domain=disk.vbd.domain, devid=XVDA + 16)
+    front, stays = disk.connect(), other.connect()
+    stays.exercise(other.contents, requests=200, depth=32)
+    worker = disk.daemon.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    pages = [stays.page(bytes([i]) * 4096, readonly=True) for i in range(16)]
+    for i, page in enumerate(pages):
+        stays.put(WRITE, 8 * i, [(page.ref, 0, 7)])
+        other.contents[4096 * i:4096 * (i + 1)] = bytes([i]) * 4096
+    stays.push()
+    with other.vbd.watch_states() as seen:
+        disk.vbd.set_front_state(CLOSED)
+        disk.vbd.wait_backend(CLOSED, timeout=10)
+        front.free(strict=True)
+        assert set(stays.take_all().values()) == {OKAY}
+        stays.none_more()
+    assert seen == [], f"the other frontend was told: {seen}"
+    assert worker not in disk.daemon.workers() and len(disk.daemon.workers()) == 1
+    for page in pages:
+        page.end()
+    other.quick_io(stays)
+    again = disk.frontend()
+    again.reset()
+    disk.quick_io(again.connect())
+    again.close()
+    stays.close()
+    disk.check_nothing_mapped()
+
+
+@cases.add
+def a_worker_that_can_not_be_ended(t):
+    """As in a system call that nothing interrupts: the broker does not hear of its end, for the one who traces it comes first.
+    State 6 waits for that."""
+    disk = t.disk("blkbackd")
+    disk.connect()
+    worker = disk.daemon.workers()[0]
+    Traced(worker, f"{disk.daemon.bin}/blkbackd-worker")  # which stops it
+    disk.vbd.xs.rm(disk.vbd.front)
+    t.bed.wait_for(lambda: "the kernel keeps it" in log_of(disk.daemon), "the broker to notice")
+    time.sleep(3)
+    assert disk.vbd.backend_state() == CONNECTED, "closed, while its worker is there"
+    assert disk.status()["reason"] == "its worker hangs, was ended, and is kept by the kernel", disk.status()["reason"]
+    assert log_of(disk.daemon).count("the kernel keeps it") == 1
+    os.waitpid(worker, WALL)
+    disk.vbd.wait_backend(CLOSED)
+    disk.check_nothing_mapped()
+    disk.daemon.detach(disk.vbd)
 
 
 @cases.add

@@ -22,6 +22,7 @@ struct messages {
 struct disk {
     uint32_t number; /* 0: none */
     bool open, finishing, disconnecting, closing;
+    bool finished;  /* FINISH was answered; a DISCONNECT that crosses that is not */
     bool in_flight; /* some I/O is */
     uint32_t connected;
     bool read_only;
@@ -134,9 +135,12 @@ void worker_process_stop(struct worker_process *worker)
 
 void worker_process_kill(struct worker_process *worker)
 {
-    /* An honest worker that reads what it is sent, and got ready in time, is never ended. */
+    /* An honest worker that reads and answers what it is sent, and got ready in time, is never
+     * ended. */
+    const bool owes = worker->in.first != worker->in.end || worker->out.first != worker->out.end;
+
     CHECK(!worker->honest || worker->clogged || !worker->greeted || worker->stopped ||
-          worker->killed);
+          worker->killed || owes);
     worker->killed = true;
 }
 
@@ -229,6 +233,12 @@ static void disconnect(struct worker_process *worker, struct disk *disk)
         finish_disconnect(worker, disk);
 }
 
+static void finish(struct worker_process *worker, struct disk *disk)
+{
+    disk->finished = true;
+    disconnect(worker, disk);
+}
+
 static void open_store(struct worker_process *worker, const struct worker_message *message,
                        uint8_t choice)
 {
@@ -255,6 +265,7 @@ static void connect_queue(struct worker_process *worker, struct disk *disk,
     struct worker_message answer = worker_message(WORKER_QUEUE_CONNECTED, disk->number);
     const uint32_t bit = UINT32_C(1) << message->u.connect_queue.queue;
 
+    disk->finished = false;
     if (disk->closing || disk->finishing || disk->disconnecting || (disk->connected & bit) ||
         choice % 8 == 7) {
         say_failed(worker, WORKER_QUEUE_FAILED, disk->number, -EINVAL);
@@ -305,10 +316,12 @@ static void handle(struct worker_process *worker, const struct worker_message *m
             break;
         disk->finishing = true;
         if (!disk->in_flight)
-            disconnect(worker, disk);
+            finish(worker, disk);
         break;
     case WORKER_DISCONNECT:
-        disconnect(worker, disk);
+        if (!disk->finished)
+            disconnect(worker, disk);
+        disk->finished = false;
         break;
     case WORKER_CLOSE_STORE:
         disk->finishing = false;
@@ -376,7 +389,7 @@ bool fake_worker_finish(unsigned index)
         any = true;
         disk->in_flight = false;
         if (disk->finishing)
-            disconnect(worker, disk);
+            finish(worker, disk);
         else if (disk->closing || disk->disconnecting)
             finish_disconnect(worker, disk);
     }
@@ -440,6 +453,11 @@ void fake_worker_die(unsigned index)
 {
     if (at(index))
         end(index, "killed by signal 11");
+}
+
+bool fake_worker_killed(unsigned index)
+{
+    return at(index) && at(index)->killed;
 }
 
 bool fake_worker_leave(unsigned index)

@@ -40,6 +40,7 @@ void fake_worker_lie(unsigned index, struct input *input);
 /* It stops reading, dies, or leaves if it was asked to. */
 void fake_worker_clog(unsigned index);
 void fake_worker_die(unsigned index);
+bool fake_worker_killed(unsigned index); /* and still there */
 bool fake_worker_leave(unsigned index);
 
 #endif

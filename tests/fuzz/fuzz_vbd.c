@@ -341,6 +341,8 @@ static void turn(void)
         CHECK(vbd_phase_name(vbd->phase)[0] != '\0');
         CHECK(vbd->negotiated.queue_count <= STATE_MAX_QUEUES);
         CHECK(vbd->rings != RINGS_CONNECTED || vbd->domain != NULL);
+        /* Whoever sees state 6 may take the rings' pages away. */
+        CHECK(vbd->phase != VBD_CLOSED || vbd->rings == RINGS_NONE || vbd->rings == RINGS_DRAINING);
     }
 }
 
