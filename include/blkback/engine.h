@@ -82,9 +82,9 @@ bool engine_uring_restricted(const struct engine *engine);
  */
 int engine_uring_registers(const struct engine *engine);
 
-/* Forgets what was registered, so that the pages can be given back; no I/O on that memory may be in
- * flight. It begins anew with what is used from here on. */
-void engine_uring_forget(struct engine *engine);
+/* Forgets which of these buffers were registered, so that the pages can be given back; no I/O on
+ * them may be in flight. It begins anew with what is used from here on. */
+void engine_uring_forget(struct engine *engine, const void *start, uint64_t bytes);
 
 /*
  * For what only blocking system calls can do: discards, where io_uring can't. A thread of its own,

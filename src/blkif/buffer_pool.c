@@ -10,7 +10,10 @@ struct buffer_pool {
     uint8_t *arena;
     uint32_t count;
     uint32_t free_count;
-    uint32_t fresh; /* buffers from this one on were never used since the last trim */
+    uint32_t fresh;  /* buffers from this one on were never used since all were given back */
+    uint32_t lowest; /* free_count ever was since the last trim: what is below was not needed */
+    uint32_t given;  /* of those at the bottom, so many had no memory at the last trim */
+    bool *marked;    /* of each buffer, for sort() */
     uint32_t free_stack[];
 };
 
@@ -24,15 +27,23 @@ int buffer_pool_create(uint64_t bytes, struct buffer_pool **out)
 
     if (!pool)
         return -ENOMEM;
+    pool->marked = calloc(count, sizeof(pool->marked[0]));
+    if (!pool->marked) {
+        free(pool);
+        return -ENOMEM;
+    }
     pool->arena = mmap(NULL, count * BUFFER_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pool->arena == MAP_FAILED) {
+        free(pool->marked);
         free(pool);
         return -ENOMEM;
     }
     pool->count = (uint32_t)count;
     pool->free_count = 0;
     pool->fresh = 0;
+    pool->lowest = 0;
+    pool->given = 0;
     *out = pool;
     return 0;
 }
@@ -41,9 +52,11 @@ uint8_t *buffer_pool_get(struct buffer_pool *pool)
 {
     uint32_t index;
 
-    if (pool->free_count)
+    if (pool->free_count) {
         index = pool->free_stack[--pool->free_count];
-    else if (pool->fresh < pool->count)
+        if (pool->lowest > pool->free_count)
+            pool->lowest = pool->free_count;
+    } else if (pool->fresh < pool->count)
         index = pool->fresh++;
     else
         return NULL;
@@ -73,15 +86,64 @@ struct engine_memory buffer_pool_memory(const struct buffer_pool *pool)
                                   .buffer_bytes = BUFFER_BYTES};
 }
 
-bool buffer_pool_trim(struct buffer_pool *pool)
+/* Of so many buffers, one after the other. */
+static void give_back(struct buffer_pool *pool, uint32_t first, uint32_t count,
+                      buffer_given_back *told, void *context)
 {
-    if (pool->free_count != pool->fresh || pool->fresh == 0)
-        return false;
-    /* Nothing is in use: one call gives everything back. */
-    (void)madvise(pool->arena, (uint64_t)pool->fresh * BUFFER_BYTES, MADV_DONTNEED);
-    pool->fresh = 0;
-    pool->free_count = 0;
-    return true;
+    uint8_t *start = pool->arena + (uint64_t)first * BUFFER_BYTES;
+    const uint64_t bytes = (uint64_t)count * BUFFER_BYTES;
+
+    (void)madvise(start, bytes, MADV_DONTNEED);
+    told(context, start, bytes);
+}
+
+/* Into their order in memory. Not qsort(), which asks for the size of the host's memory, and that a
+ * worker's sandbox forbids. */
+static void sort(struct buffer_pool *pool, uint32_t *indices, uint32_t count)
+{
+    uint32_t sorted = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        pool->marked[indices[i]] = true;
+    for (uint32_t index = 0; sorted < count; index++) {
+        if (pool->marked[index])
+            indices[sorted++] = index;
+        pool->marked[index] = false;
+    }
+}
+
+/* Neighbours by one call; a burst leaves many. Which of those at the bottom comes first does not
+ * matter. */
+static void give_back_unneeded(struct buffer_pool *pool, buffer_given_back *told, void *context)
+{
+    uint32_t *indices = pool->free_stack + pool->given;
+    const uint32_t unneeded = pool->lowest - pool->given;
+    const uint32_t count = unneeded < BUFFER_TRIM_MOST ? unneeded : BUFFER_TRIM_MOST;
+
+    sort(pool, indices, unneeded);
+    for (uint32_t at = 0, run; at < count; at += run) {
+        for (run = 1; at + run < count && indices[at + run] == indices[at] + run; run++) {
+        }
+        give_back(pool, indices[at], run, told, context);
+    }
+    pool->given += count;
+}
+
+enum buffer_trim buffer_pool_trim(struct buffer_pool *pool, buffer_given_back *told, void *context)
+{
+    if (pool->free_count == pool->fresh) { /* nothing is in use: one call for everything */
+        if (pool->fresh)
+            give_back(pool, 0, pool->fresh, told, context);
+        pool->fresh = pool->free_count = pool->lowest = pool->given = 0;
+        return BUFFER_TRIM_DONE;
+    }
+    if (pool->given > pool->lowest)
+        pool->given = pool->lowest; /* they were taken since, and have memory again */
+    give_back_unneeded(pool, told, context);
+    if (pool->given < pool->lowest)
+        return BUFFER_TRIM_MORE;
+    pool->lowest = pool->free_count;
+    return pool->given < pool->free_count ? BUFFER_TRIM_LATER : BUFFER_TRIM_DONE;
 }
 
 void buffer_pool_destroy(struct buffer_pool *pool)
@@ -89,5 +151,6 @@ void buffer_pool_destroy(struct buffer_pool *pool)
     if (!pool)
         return;
     (void)munmap(pool->arena, (uint64_t)pool->count * BUFFER_BYTES);
+    free(pool->marked);
     free(pool);
 }

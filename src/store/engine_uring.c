@@ -303,9 +303,9 @@ int engine_uring_registers(const struct engine *engine)
     return ((const struct uring *)engine)->buffers.error;
 }
 
-void engine_uring_forget(struct engine *engine)
+void engine_uring_forget(struct engine *engine, const void *start, uint64_t bytes)
 {
-    uring_buffers_forget(&uring_of(engine)->buffers);
+    uring_buffers_forget(&uring_of(engine)->buffers, start, bytes);
 }
 
 bool engine_uring_restricted(const struct engine *engine)

@@ -93,29 +93,41 @@ bool uring_buffers_miss(struct uring_buffers *buffers, unsigned index, uint64_t 
     /* An error does not tell whether the smaller part that was registered still is. */
     known->registered = 0;
     known->misses = 0;
+    known->in_table = true;
     buffers->error = update(buffers, index, &iov, 1);
     if (buffers->error)
         return false;
     known->registered = known->wanted;
-    if (buffers->ends <= index)
-        buffers->ends = index + 1;
     return true;
 }
 
-void uring_buffers_forget(struct uring_buffers *buffers)
+static bool any_in_table(const struct uring_buffers *buffers, unsigned first, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (buffers->known[first + i].in_table)
+            return true;
+    return false;
+}
+
+void uring_buffers_forget(struct uring_buffers *buffers, const void *start, uint64_t bytes)
 {
     static const struct iovec none[FORGET_BATCH];
+    const uint64_t from = (uintptr_t)start - buffers->start;
 
-    if (buffers->bytes == 0)
+    if (from >= buffers->bytes)
         return;
-    for (unsigned first = 0; first < buffers->ends; first += FORGET_BATCH) {
-        const unsigned left = buffers->ends - first;
+    if (bytes > buffers->bytes - from)
+        bytes = buffers->bytes - from;
+    const unsigned end = (unsigned)((from + bytes) >> buffers->shift);
 
-        /* What stays in the table by an error is not used any more, and replaced if it is
-         * registered anew. */
-        (void)update(buffers, first, none, left < FORGET_BATCH ? left : FORGET_BATCH);
+    for (unsigned first = (unsigned)(from >> buffers->shift), count; first < end; first += count) {
+        count = end - first < FORGET_BATCH ? end - first : FORGET_BATCH;
+        if (any_in_table(buffers, first, count)) {
+            /* What stays in the table by an error is not used any more, and replaced if it is
+             * registered anew. */
+            (void)update(buffers, first, none, count);
+            buffers->error = 0;
+        }
+        memset(buffers->known + first, 0, count * sizeof(*buffers->known));
     }
-    memset(buffers->known, 0, (buffers->bytes >> buffers->shift) * sizeof(*buffers->known));
-    buffers->ends = 0;
-    buffers->error = 0;
 }

@@ -21,6 +21,7 @@ struct uring_buffer {
     uint8_t registered; /* pages from its start */
     uint8_t wanted;     /* the most pages of it that a transfer found not to be registered */
     uint8_t misses;     /* such transfers since they were */
+    bool in_table;      /* some of it was to be registered, and may be */
 };
 
 struct uring_buffers {
@@ -29,7 +30,6 @@ struct uring_buffers {
     uint64_t start;
     uint64_t bytes; /* 0: none can be registered */
     unsigned shift; /* a buffer is of 1 << shift bytes */
-    unsigned ends;  /* none from this one on is registered */
     struct uring_buffer *known;
 };
 
@@ -49,10 +49,11 @@ void uring_buffers_destroy(struct uring_buffers *buffers);
 bool uring_buffers_miss(struct uring_buffers *buffers, unsigned index, uint64_t end);
 
 /*
- * Takes all of them out of the table: their pages are the kernel's to reuse once they are unmapped,
- * at the latest when it has cleaned up (a second, on Linux 6.1). No I/O on them may be in flight.
+ * Takes those that begin in this memory out of the table: their pages are the kernel's to reuse
+ * once they are unmapped, at the latest when it has cleaned up (a second, on Linux 6.1, and after
+ * the I/O that was in flight on others). No I/O on them may be in flight.
  */
-void uring_buffers_forget(struct uring_buffers *buffers);
+void uring_buffers_forget(struct uring_buffers *buffers, const void *start, uint64_t bytes);
 
 /* The place in the table of the buffer that `length` bytes from `at` lie in, all registered; -1:
  * they don't, or aren't. Takes no time to speak of. */

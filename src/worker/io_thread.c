@@ -17,6 +17,9 @@
 
 #define IDLE_MS 5000U
 
+/* In between queues are served; see BUFFER_TRIM_MOST. */
+#define TRIM_MORE_MS 50U
+
 /* While work is found by looking, a queue that is alone on its thread has so many passes before the
  * loop looks at everything else. */
 #define PASSES_PER_WAIT 8U
@@ -186,28 +189,31 @@ static bool trim_grants(struct io_thread *thread)
     return any;
 }
 
-static void trim_buffers(struct io_thread *thread)
+static void forget_registered(void *context, const void *start, uint64_t bytes)
 {
+    struct io_thread *thread = context;
     struct engine *uring = thread->engines.uring;
 
-    if (!buffer_pool_trim(thread->turn.buffers) || !uring)
+    if (!uring)
         return;
     const int error = engine_uring_registers(uring);
 
     if (error && error != -EINVAL)
         log_debug("domain %u: the kernel did not register all buffers: %s", thread->domid,
                   strerror(-error));
-    engine_uring_forget(uring);
+    engine_uring_forget(uring, start, bytes);
 }
 
+/* An idle worker has no timer: this ends some rounds after the last activity. */
 static void idle(struct loop_timer *timer)
 {
     struct io_thread *thread =
         (struct io_thread *)((char *)timer - offsetof(struct io_thread, idle_timer));
+    const enum buffer_trim left = buffer_pool_trim(thread->turn.buffers, forget_registered, thread);
 
-    trim_buffers(thread);
-    /* An idle worker has no timer: this ends some rounds after the last activity. */
-    if (trim_grants(thread))
+    if (left == BUFFER_TRIM_MORE)
+        loop_start_timer(&thread->loop, &thread->idle_timer, TRIM_MORE_MS);
+    else if (trim_grants(thread) || left == BUFFER_TRIM_LATER)
         loop_start_timer(&thread->loop, &thread->idle_timer, IDLE_MS);
 }
 

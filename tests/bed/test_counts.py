@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a worker costs per I/O, in calls. Counts hold on any machine, however busy, where timings don't."""
+"""What a worker costs per I/O, in calls, and in memory. Counts hold on any machine, however busy, where timings don't."""
 
+import copy
 import re
 import signal
 import subprocess
@@ -9,7 +10,9 @@ import time
 
 from bedlib.bed import Missing
 from bedlib.crowd import KIB
-from bedlib.front import OKAY, PAGE
+from bedlib.fault import Faults
+from bedlib.front import OKAY, PAGE, WRITE
+from bedlib.neighbour import resident
 from bedlib.testing import MIB, Cases
 
 cases = Cases()
@@ -114,6 +117,45 @@ def registered_buffers(t, queues):
     t.bed.wait_for(lambda: pinned(worker) == 0, "memory that was pinned to be given back", timeout=15)
     assert front.write(8, b"r" * PAGE) == OKAY and front.read(8, 8) == b"r" * PAGE
     assert disk.status()["statistics"]["registered"] == statistics["registered"], "one use registers a buffer"
+
+
+@cases.add
+def memory_after_a_burst(t):
+    """While there is always something in flight, what the burst needed beyond that is given back, pinned memory too."""
+    def environment(path):
+        t.faults = Faults(t.bed, path)
+        return t.faults.environment()
+
+    disk = t.disk("blkbackd", image=t.bed.direct_image(16 * MIB), engine="uring", faults=environment, worker={"poll_time": 0})
+    front = disk.connect(order=3)
+    worker, = disk.daemon.workers()
+    t.faults.hold("write")
+    page = front.page(b"w" * PAGE, readonly=True)
+    written = front.put(WRITE, 0, [(page.ref, 0, 7)])
+    front.push()
+    t.bed.wait_for(lambda: t.faults.seen("write") == 1, "a write in flight")
+    reader = copy.copy(front)  # the same ring; the write's answer is none of its own
+    reader.in_flight = {}
+    before = resident(worker)
+    for size in (64 * KIB, MIB):
+        done = reader.bench(size=size, depth=32, seconds=1.0, indirect=True, max_segments=256)
+        assert not done.errors and done.ios > 200, f"{done.ios} I/Os, {done.errors} errors"
+    burst, held = resident(worker), pinned(worker)
+    assert burst > before + 24 * MIB and held > MIB, f"{burst // KIB} KiB, {held // KIB} KiB pinned"
+    start, sector = time.monotonic(), 8
+    while resident(worker) > before + MIB or pinned(worker) > MIB // 2:
+        assert time.monotonic() - start < 25, f"{resident(worker) // KIB} KiB of {burst // KIB}, {pinned(worker) // KIB} KiB pinned"
+        assert reader.read(sector, 8) == bytes(disk.contents[sector * 512:(sector + 8) * 512])
+        sector = sector % 16384 + 8
+        time.sleep(0.1)
+    print(f"# {burst // KIB} KiB, of which {held // KIB} KiB pinned; {resident(worker) // KIB} and {pinned(worker) // KIB} KiB "
+          f"{time.monotonic() - start:.0f} s later, {before // KIB} KiB before", flush=True)
+    assert t.faults.seen("write") == 1 and front.take(0.01) is None
+    t.faults.release("write")
+    assert front.take_all() == {written: OKAY}
+    page.end()
+    disk.contents[:PAGE] = b"w" * PAGE
+    disk.serves(front)
 
 
 if __name__ == "__main__":

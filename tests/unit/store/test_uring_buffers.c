@@ -239,7 +239,7 @@ static void what_is_forgotten_is_used_anew(void **state)
     assert_int_equal(resident(), BUFFERS * BUFFER);
     for (unsigned round = 0; round < 2; round++) {
         assert_int_equal(madvise(rig.memory.start, BUFFERS * BUFFER, MADV_DONTNEED), 0);
-        engine_uring_forget(rig.engine);
+        engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes);
         assert_int_equal(resident(), 0);
         assert_false(transfer(IO_READ, 0, buffer(70), PAGE));
         expect_right_data(70, EITHER);
@@ -247,8 +247,36 @@ static void what_is_forgotten_is_used_anew(void **state)
         expect_right_data(70, REGISTERED);
         assert_true(resident() <= 2 * BUFFER);
     }
-    engine_uring_forget(rig.engine); /* without any use */
-    engine_uring_forget(rig.engine);
+    engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes); /* without any use */
+    engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes);
+}
+
+/* As it does while others are in use, after a burst: only those lose their memory, by few calls. */
+static void some_are_forgotten(void **state)
+{
+    const unsigned first = 3, count = BUFFERS - 10;
+    (void)state;
+    rig.engine = make(&rig.memory);
+    for (unsigned i = 0; i < BUFFERS; i++)
+        assert_true(use(i));
+    kernel.registrations = 0;
+    assert_int_equal(madvise(buffer(first), count * BUFFER, MADV_DONTNEED), 0);
+    engine_uring_forget(rig.engine, buffer(first), count * BUFFER);
+    assert_int_equal(kernel.registrations, 2);
+    assert_int_equal(resident(), (BUFFERS - count) * BUFFER);
+    engine_uring_forget(rig.engine, buffer(first), count * BUFFER);
+    assert_int_equal(kernel.registrations, 2); /* nothing of them is left */
+    expect_right_data(first - 1, REGISTERED);
+    expect_right_data(first + count, REGISTERED);
+    assert_false(transfer(IO_READ, 0, buffer(first), PAGE));
+    assert_false(transfer(IO_READ, 0, buffer(first + count - 1), PAGE));
+    assert_true(use(first));
+    expect_right_data(first, REGISTERED);
+    /* Memory that is none of them. */
+    engine_uring_forget(rig.engine, buffer(BUFFERS), BUFFER);
+    engine_uring_forget(rig.engine, buffer(0) - BUFFER, BUFFER);
+    expect_right_data(0, REGISTERED);
+    expect_right_data(BUFFERS - 1, REGISTERED);
 }
 
 static void nothing_else_can_be_registered(void **state)
@@ -297,7 +325,7 @@ static void without_a_table(void **state)
     kernel.no_table = -EINVAL;
     rig.engine = make(&rig.memory);
     expect_plain(-EINVAL);
-    engine_uring_forget(rig.engine);
+    engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes);
     expect_plain(-EINVAL);
 }
 
@@ -318,7 +346,7 @@ static void no_more_is_registered_than_the_kernel_lets(void **state)
     expect_right_data(5, REGISTERED);
     expect_right_data(6, PLAIN);
     kernel.register_error = 0;
-    engine_uring_forget(rig.engine);
+    engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes);
     assert_int_equal(engine_uring_registers(rig.engine), 0);
     assert_true(use(6));
     expect_right_data(6, REGISTERED);
@@ -332,7 +360,7 @@ static void what_could_not_be_taken_out_is_not_used(void **state)
     assert_true(use(5));
     kernel.register_error = -ENOMEM;
     assert_int_equal(madvise(rig.memory.start, BUFFERS * BUFFER, MADV_DONTNEED), 0);
-    engine_uring_forget(rig.engine);
+    engine_uring_forget(rig.engine, rig.memory.start, rig.memory.bytes);
     kernel.register_error = 0;
     assert_false(transfer(IO_READ, 0, buffer(5), PAGE));
     expect_right_data(5, EITHER);
@@ -349,6 +377,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(sizes_that_can_not_be, set_up, tear_down),
         cmocka_unit_test_setup_teardown(short_transfers_go_on_within_the_buffer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_forgotten_is_used_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(some_are_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_else_can_be_registered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_a_table, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_more_is_registered_than_the_kernel_lets, set_up,
