@@ -181,6 +181,8 @@ static void on_event(struct broker *broker, const char *path, const char *token)
             vbd_frontend_changed(vbd);
         return;
     }
+    if (published_path(path) && domains_find(broker, &address, &vbd) == 0)
+        return; /* our own writes are most of the events, and nobody looks at these nodes */
     if (depth != ADDRESS_DEVICE)
         mark_below(broker, &address, depth);
     look_at_children(broker, address, depth);

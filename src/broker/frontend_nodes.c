@@ -4,10 +4,13 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct reading {
     const char *dir;
+    char **names; /* what is in the folder that is being read; NULL: could not be listed */
+    unsigned count;
     uint32_t max_queues;
     char (*values)[FRONTEND_VALUE_MAX];
     unsigned used;
@@ -15,10 +18,38 @@ struct reading {
     struct frontend_nodes *nodes;
 };
 
+static void forget_names(struct reading *reading)
+{
+    free(reading->names);
+    reading->names = NULL;
+}
+
+/* Most nodes that we know are not there. A list spares asking for each; without one each is. */
+static int list_names(struct xenstore *xs, struct reading *reading, const char *dir)
+{
+    forget_names(reading);
+    int error = xenstore_list(xs, dir, &reading->names, &reading->count);
+    if (error != 0)
+        reading->names = NULL;
+    return xenstore_lost(xs) ? error : 0;
+}
+
+static bool known_missing(const struct reading *reading, const char *name)
+{
+    if (reading->names == NULL)
+        return false;
+    for (unsigned i = 0; i < reading->count; i++)
+        if (strcmp(reading->names[i], name) == 0)
+            return false;
+    return true;
+}
+
 static int read_node(struct xenstore *xs, struct reading *reading, const char *dir,
                      const char *name, const char **value)
 {
     char *text = reading->values[reading->used];
+    if (known_missing(reading, name))
+        return 0;
     int error = xenstore_read_at(xs, dir, name, text, FRONTEND_VALUE_MAX);
     switch (error) {
     case 0:
@@ -70,7 +101,9 @@ static int read_rings(struct xenstore *xs, struct reading *reading)
     for (uint32_t i = 0; error == 0 && i < count; i++) {
         char dir[XENSTORE_PATH_MAX];
         snprintf(dir, sizeof(dir), "%s/queue-%u", reading->dir, i);
-        error = read_ring(xs, reading, dir, &reading->nodes->rings[i]);
+        error = list_names(xs, reading, dir);
+        if (error == 0)
+            error = read_ring(xs, reading, dir, &reading->nodes->rings[i]);
     }
     return error;
 }
@@ -97,7 +130,7 @@ static int read_in_transaction(struct xenstore *xs, void *context)
     *nodes = (struct frontend_nodes){.protocol = NULL};
     reading->used = 0;
     reading->state = 0;
-    int error = 0;
+    int error = list_names(xs, reading, reading->dir);
     for (unsigned i = 0; error == 0 && i < sizeof(single) / sizeof(single[0]); i++)
         error = read_node(xs, reading, reading->dir, single[i].name, single[i].value);
     if (error == 0)
@@ -114,6 +147,7 @@ int frontend_nodes_read(struct xenstore *xs, const char *dir, uint32_t max_queue
     struct reading reading = {
         .dir = dir, .max_queues = max_queues, .values = text->values, .nodes = &read};
     int error = xenstore_transaction(xs, read_in_transaction, &reading);
+    forget_names(&reading);
     if (error != 0)
         return error;
     *state = reading.state;

@@ -48,6 +48,9 @@ struct offer {
 unsigned published_nodes(void);
 const char *published_name(unsigned node);
 
+/* Whether a path names one of them, and so says nothing that we don't know. */
+bool published_path(const char *path);
+
 /* The value to write. Returns 0; -ENODATA while it isn't known, as the store is not open; -ENOENT
  * when there is to be no such node. */
 int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX]);

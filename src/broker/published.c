@@ -146,6 +146,16 @@ const char *published_name(unsigned node)
     return table[node].name;
 }
 
+bool published_path(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    for (unsigned node = 0; slash != NULL && node < published_nodes(); node++)
+        if (strcmp(slash + 1, table[node].name) == 0)
+            return true;
+    return false;
+}
+
 int published_value(unsigned node, const struct offer *offer, char value[NEGOTIATE_VALUE_MAX])
 {
     if (table[node].needs == NEEDS_DISCARD && offer->store_known && !offer->discard)

@@ -241,6 +241,10 @@ bool vbd_on_store_continues(struct vbd *vbd, const struct worker_message *messag
 /* Reads `params` and so on. Returns 0, -ENOENT while they aren't there, or -errno. */
 int vbd_read_toolstack(struct vbd *vbd);
 
+/* Of these only what says which disk it is: `target`, `read_only`, `shared` and `cdrom` of `*out`;
+ * the rest of it is cleared. Returns the same. */
+int vbd_read_identity(const struct vbd *vbd, struct vbd_toolstack *out);
+
 /* Begins to open image and store; ends in STORE_OPEN or STORE_FAILED. Only from STORE_NONE or
  * STORE_FAILED. */
 void vbd_open_start(struct vbd *vbd);

@@ -27,6 +27,12 @@ static bool answered(int error)
            error == -E2BIG || error == -EILSEQ || error == -EACCES;
 }
 
+/* Whether it is known without XenStore that the hook has run, or that there is none. */
+static bool attached(const struct vbd *vbd)
+{
+    return vbd->hook.asked || !vbd->toolstack.has_script;
+}
+
 static int read_backend(struct vbd *vbd, struct view *view)
 {
     struct xenstore *xs = vbd->broker->xs;
@@ -41,7 +47,7 @@ static int read_backend(struct vbd *vbd, struct view *view)
     view->online = online != 0;
     if (answered(error))
         error = xenstore_read_u32(xs, vbd->path, "state", UINT32_MAX, &view->backend_state);
-    if (answered(error)) {
+    if (answered(error) && !attached(vbd)) {
         error = xenstore_read_at(xs, vbd->path, "hotplug-status", text, sizeof(text));
         view->hotplug_connected = error == 0 && strcmp(text, "connected") == 0;
     }
@@ -108,14 +114,12 @@ static void evaluate_ghost(struct vbd *vbd)
 /* Whether the toolstack has replaced the directory by another disk's since it was read. */
 static bool toolstack_differs(struct vbd *vbd)
 {
-    struct vbd_toolstack before = vbd->toolstack;
-    if (vbd_read_toolstack(vbd) != 0)
+    struct vbd_toolstack now;
+    if (vbd_read_identity(vbd, &now) != 0)
         return false; /* it is being removed: the next look shows that */
-    bool differs = strcmp(before.target, vbd->toolstack.target) != 0 ||
-                   before.read_only != vbd->toolstack.read_only ||
-                   before.shared != vbd->toolstack.shared || before.cdrom != vbd->toolstack.cdrom;
-    vbd->toolstack = before;
-    return differs;
+    return strcmp(now.target, vbd->toolstack.target) != 0 ||
+           now.read_only != vbd->toolstack.read_only || now.shared != vbd->toolstack.shared ||
+           now.cdrom != vbd->toolstack.cdrom;
 }
 
 static bool enter_init_wait(struct vbd *vbd)
@@ -235,7 +239,7 @@ static bool step(struct vbd *vbd)
         return false;
     vbd->online = view.online && !vbd->hook.leave;
     vbd->frontend_there = view.frontend_state != XENBUS_UNKNOWN;
-    vbd->may_connect = vbd->hook.asked || view.hotplug_connected || !vbd->toolstack.has_script;
+    vbd->may_connect = attached(vbd) || view.hotplug_connected;
     if (vbd->rings == RINGS_CONNECTING && !vbd->closing &&
         vbd_fsm(vbd->phase, view.frontend_state, vbd->online) == VBD_CLOSE)
         vbd_hurry_connect(vbd);

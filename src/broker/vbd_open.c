@@ -34,7 +34,7 @@ static void drop_format(char target[STATE_TEXT_MAX])
         memmove(target, target + length, strlen(target + length) + 1);
 }
 
-int vbd_read_toolstack(struct vbd *vbd)
+int vbd_read_identity(const struct vbd *vbd, struct vbd_toolstack *out)
 {
     struct vbd_toolstack toolstack = {.read_only = true};
     char text[64];
@@ -47,18 +47,32 @@ int vbd_read_toolstack(struct vbd *vbd)
         toolstack.read_only = text[0] != 'w';
         toolstack.shared = strcmp(text, "w!") == 0;
     }
-    if (read_text(vbd, "dev", toolstack.vdev, sizeof(toolstack.vdev)) != 0)
-        snprintf(toolstack.vdev, sizeof(toolstack.vdev), "%u", vbd->address.devid);
     toolstack.cdrom =
         read_text(vbd, "device-type", text, sizeof(text)) == 0 && strcmp(text, "cdrom") == 0;
     if (toolstack.cdrom)
         drop_format(toolstack.target);
+    if (xenstore_lost(vbd->broker->xs))
+        return -EPIPE; /* nodes that could not be read are not missing */
+    *out = toolstack;
+    return 0;
+}
+
+int vbd_read_toolstack(struct vbd *vbd)
+{
+    struct vbd_toolstack toolstack;
+    char text[64];
+
+    int error = vbd_read_identity(vbd, &toolstack);
+    if (error != 0)
+        return error;
+    if (read_text(vbd, "dev", toolstack.vdev, sizeof(toolstack.vdev)) != 0)
+        snprintf(toolstack.vdev, sizeof(toolstack.vdev), "%u", vbd->address.devid);
     toolstack.discard =
         read_text(vbd, "discard-enable", text, sizeof(text)) != 0 || strcmp(text, "0") != 0;
     char script[XENSTORE_VALUE_MAX + 1];
     toolstack.has_script = read_text(vbd, "script", script, sizeof(script)) == 0 && script[0] != 0;
     if (xenstore_lost(vbd->broker->xs))
-        return -EPIPE; /* nodes that could not be read are not missing */
+        return -EPIPE;
     vbd->toolstack = toolstack;
     return 0;
 }

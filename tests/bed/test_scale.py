@@ -45,18 +45,23 @@ def attached_one_by_one_then_idle_then_gone(t):
         if rest["idle_broker"] > 0:  # something came late on a busy machine; a timer would come each time
             rest = idle(crowd, seconds)
     print(f"# {count} disks: attach {cost['attach_ms']:.2f} ms of processor time, last to first {cost['attach_growth']:.2f}; "
+          f"{cost['attach_requests']:.0f} requests to xenstored, {cost['attach_wakeups']:.0f} wake-ups; "
           f"{memory:.1f} KiB each; idle: {rest['idle_broker']} and {rest['idle_workers']} wake-ups in {seconds} s, "
           f"{rest['idle_percent']:.3f} % of a processor", flush=True)
-    for _ in range(2):  # other work of the machine comes and goes, and with it what a wake-up and a second are worth
-        if cost["attach_wakeups_growth"] < 1.3 and (t.sanitized() or cost["attach_ms"] < 5 and cost["attach_growth"] < 1.5):
+    for _ in range(2):  # other work of the machine comes and goes, and with it what a second is worth
+        if t.sanitized() or cost["attach_ms"] < 5 and cost["attach_growth"] < 1.5 and cost["attach_requests"] < 100:
             break
         t.extend()
         check_gone(t, crowd, before)
         cost = bench_scale.attached(bench_scale.attach_others(t, crowd, count, [crowd.members[0].vbd.domain]))
-    assert cost["attach_wakeups_growth"] < 1.3, f"the last ones took {cost['attach_wakeups_growth']:.2f} times the wake-ups of the first"
+    assert cost["attach_requests_growth"] < 1.2, f"the last ones took {cost['attach_requests_growth']:.2f} times the requests of the first"
+    # An answer wakes the broker up once to three times, by which CPUs it and xenstored are on (docs/performance-profile.md); a few
+    # more are for events.
+    assert cost["attach_wakeups"] < 4 * cost["attach_requests"], f"{cost['attach_wakeups']} wake-ups for {cost['attach_requests']} requests"
     assert rest["idle_workers"] == 0, f"workers woke up {rest['idle_workers']} times in {seconds} s"
     assert rest["idle_broker"] == 0, f"the broker woke up {rest['idle_broker']} times in {seconds} s"
     if not t.sanitized():
+        assert cost["attach_requests"] < 100, f"an attach takes {cost['attach_requests']} requests to xenstored"
         assert cost["attach_ms"] < 5, f"an attach takes {cost['attach_ms']:.2f} ms"
         assert cost["attach_growth"] < 1.5, f"the last ones took {cost['attach_growth']:.2f} times the processor time of the first"
         assert memory < 64, f"{memory:.1f} KiB for each idle disk"

@@ -5,6 +5,7 @@ import ctypes
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -155,6 +156,11 @@ class Bed:
 
     def __exit__(self, kind, value, trace):
         self.close(failed=kind is not None)
+
+    def requests(self, pid):
+        """How many requests a process has made of xenstored, since that was started."""
+        with open(f"{self.dir}/xsd_requests", "rb") as f:
+            return sum(count for of, count in struct.iter_unpack("=II", f.read()) if of == pid)
 
     def environment(self, extra=None):
         env = dict(os.environ)

@@ -63,8 +63,11 @@ def attached(costs):
     """What the last ones cost, and how much more that is than the first ones did."""
     part = max(20, len(costs) // 10)
     first, last = costs[:part], costs[-part:]
-    return {"attach_ms": middle(last, "cpu_ns") / 1e6, "attach_growth": middle(last, "cpu_ns") / middle(first, "cpu_ns"),
-            "attach_wakeups_growth": middle(last, "wakeups") / middle(first, "wakeups")}
+    figures = {"attach_ms": middle(last, "cpu_ns") / 1e6, "attach_growth": middle(last, "cpu_ns") / middle(first, "cpu_ns")}
+    for name in ("requests", "wakeups"):
+        figures[f"attach_{name}"] = middle(last, name)
+        figures[f"attach_{name}_growth"] = middle(last, name) / middle(first, name)
+    return figures
 
 
 def idle(crowd, seconds):
@@ -197,7 +200,13 @@ def rows(found):
     def spread(values):
         return "{:.2f} ({:.2f}-{:.2f})".format(*values)
 
+    def each(name):
+        """What it is for the last ones; figures stored by an older version have the ratio alone."""
+        return f"{found[name + '_growth']:.2f}" + (f"; {found[name]:.0f} each" if name in found else "")
+
     part = max(20, (found["disks"] - 1) // 10)
+    requests = [row("P11: the same for requests to xenstored", each("attach_requests"), found["attach_requests_growth"] <= 1.3)
+                ] if "attach_requests" in found else []
     pair = {depth: ratio(of) for depth, of in found["one_busy"].items()}
     wrong, kept = found["busy_wrong"], found["idle_kib"] + found["busy_kib"]
     return [
@@ -206,7 +215,8 @@ def rows(found):
         row("P11: processor time of attaching one at most 5 ms", f"{found['attach_ms']:.2f} ms", found["attach_ms"] <= 5),
         row(f"P11: for the last {part} at most 1.3 of the first {part}", f"{found['attach_growth']:.2f}",
             found["attach_growth"] <= 1.3),
-        row("P11: the same for wake-ups", f"{found['attach_wakeups_growth']:.2f}", found["attach_wakeups_growth"] <= 1.3),
+        *requests,
+        row("P11: the same for wake-ups (see above)", each("attach_wakeups"), found["attach_wakeups_growth"] <= 1.3),
         row(f"P12: all idle: no wake-ups of the worker in {found['idle_seconds']} s", f"{found['idle_workers']}",
             found["idle_workers"] == 0),
         row(f"P12: all idle: none of the broker in {found['idle_seconds']} s",
@@ -243,6 +253,11 @@ One domain with {disks} disks, on {cpus} CPUs of a machine that was not otherwis
 xenstored, images in memory. Memory is what is no file's, of broker and worker together. qdisk keeps at
 least 1.4 MiB for each disk after a burst; that was measured elsewhere. For one busy disk another domain's only disk was
 read by turns with it, {pairs} pairs of {seconds:g} s; both are served by one blkbackd with its defaults, each by a worker of its own.
+
+An attach's wake-ups are those in which the broker waits for xenstored's answers. Linux wakes it up to three times for one: when
+xenstored has taken the request, for the answer's header and for its body. These are three where both are on one CPU, one or two where they
+are on two, and which it is changes from one moment to another: so the requests, which don't depend on that, are counted as well
+([performance-profile.md](performance-profile.md)).
 
 {goals}
 

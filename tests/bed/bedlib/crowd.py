@@ -21,7 +21,7 @@ class Usage:
     """What processes have used so far and hold now, all their threads together."""
 
     def __init__(self, pids):
-        self.cpu_ns = self.wakeups = self.anonymous = self.descriptors = self.mappings = 0
+        self.requests = self.cpu_ns = self.wakeups = self.anonymous = self.descriptors = self.mappings = 0
         for pid in pids:
             self._add(pid)
 
@@ -96,7 +96,10 @@ class Crowd:
         return [self.daemon.process.pid, *self.daemon.workers()]
 
     def usage(self):
-        return Usage(self.pids())
+        """Of broker and workers; with what the broker has asked xenstored."""
+        usage = Usage(self.pids())
+        usage.requests = self.bed.requests(self.daemon.process.pid)
+        return usage
 
     def add(self, domain, number):
         """Attaches one more. Returns it and the seconds that its toolstack and guest waited for the backend."""

@@ -115,6 +115,7 @@ int xenstore_hangup_fd(const struct xenstore *xs)
 int xenstore_read(struct xenstore *xs, const char *path, char *value, unsigned size)
 {
     const struct fake_node *node = find(xs, path);
+    xs->requests++;
     if (xs->dead != 0)
         return xs->dead;
     if (node == NULL)
@@ -181,16 +182,51 @@ int xenstore_remove_at(struct xenstore *xs, const char *dir, const char *node)
     return 0;
 }
 
-/* Folders exist as long as something is in them, so one that is listed is never empty. */
+/* The name of the i-th node's ancestor, or of itself, in a folder; NULL where it has none. */
+static const char *name_in(const struct xenstore *xs, unsigned i, const char *folder,
+                           char name[XENSTORE_PATH_MAX])
+{
+    const char *path = xs->nodes[i].path;
+    if (!is_below(path, folder))
+        return NULL;
+    path += strlen(folder) + 1;
+    snprintf(name, XENSTORE_PATH_MAX, "%.*s", (int)strcspn(path, "/"), path);
+    return name;
+}
+
+static bool named(char *const *names, unsigned count, const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* One block of memory, as xs_directory() gives. */
 int xenstore_list(struct xenstore *xs, const char *path, char ***names, unsigned *count)
 {
+    xs->requests++;
     if (xs->dead != 0)
         return xs->dead;
+    if (xs->unlisted != 0)
+        return xs->unlisted;
     if (!exists(xs, path))
         return -ENOENT;
-    *names = calloc(1, sizeof(**names));
-    *count = 1;
-    return *names != NULL ? 0 : -ENOMEM;
+    char **list = malloc(FAKE_NODES * (sizeof(*list) + XENSTORE_PATH_MAX));
+    if (list == NULL)
+        return -ENOMEM;
+    char *next = (char *)(list + FAKE_NODES);
+    unsigned found = 0;
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        const char *name = name_in(xs, i, path, next);
+        if (name == NULL || named(list, found, name))
+            continue;
+        list[found++] = next;
+        next += strlen(name) + 1;
+    }
+    *names = list;
+    *count = found;
+    return 0;
 }
 
 /* Whoever conflicts does so after the body has run, as in xenstored. */

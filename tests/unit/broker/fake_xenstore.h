@@ -17,6 +17,8 @@ struct xenstore {
     unsigned writes;       /* and removals, since the beginning */
     unsigned conflicts;    /* so many transactions are to be begun again */
     unsigned transactions; /* that were begun */
+    unsigned requests;     /* reads and lists, since the beginning */
+    int unlisted;          /* -errno of every list, once set */
     bool in_transaction;
     int dead; /* -errno of everything, once set */
 };

@@ -159,6 +159,29 @@ static void nodes_we_may_not_read_are_not_there(void **state)
     assert_string_equal(nodes.rings[0].event_channel, "15");
 }
 
+/* Of a frontend with one ring of one page: a list, its three nodes. */
+static void what_is_missing_is_not_asked_for(void **state)
+{
+    (void)state;
+    assert_int_equal(read_all(), 0);
+    assert_int_equal(xs->requests, 4);
+    fake_set(xs, FRONT "/ring-reference", "9");
+    fake_set(xs, FRONT "/max-requests/below", "9");
+    xs->requests = 0;
+    assert_int_equal(read_all(), 0);
+    assert_int_equal(xs->requests, 5);
+    assert_string_equal(nodes.rings[0].ring_ref, "8");
+    assert_null(nodes.max_requests);
+}
+
+static void a_folder_that_may_not_be_listed_is_read(void **state)
+{
+    (void)state;
+    xs->unlisted = -EACCES;
+    what_is_there_and_what_is_not(state);
+    several_rings_are_in_folders_of_their_own(state);
+}
+
 static void a_lost_session_is_an_error(void **state)
 {
     struct frontend_nodes untouched;
@@ -191,6 +214,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_value_is_said_to_be_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nodes_we_may_not_read_are_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_missing_is_not_asked_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_folder_that_may_not_be_listed_is_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_session_is_an_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_conflict_reads_everything_again, set_up, tear_down),
     };

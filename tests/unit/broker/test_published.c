@@ -41,6 +41,19 @@ static const char *value_of(const struct offer *offer, const char *name)
     return NULL;
 }
 
+static void paths_of_its_nodes_are_told_from_others(void **state)
+{
+    (void)state;
+    assert_true(published_path("backend/vbd/1/51712/max-ring-page-order"));
+    assert_true(published_path("backend/vbd/1/51712/info"));
+    assert_false(published_path("backend/vbd/1/51712/state"));
+    assert_false(published_path("backend/vbd/1/51712/online"));
+    assert_false(published_path("backend/vbd/1/51712"));
+    assert_false(published_path("backend/vbd/1/51712/info2"));
+    assert_false(published_path("backend/vbd/1/info/state"));
+    assert_false(published_path("info"));
+}
+
 static void limits_do_not_wait_for_the_store(void **state)
 {
     (void)state;
@@ -171,6 +184,7 @@ static void offers_are_alike_when_all_their_nodes_are(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(paths_of_its_nodes_are_told_from_others),
         cmocka_unit_test(limits_do_not_wait_for_the_store),
         cmocka_unit_test(geometry_counts_in_512_bytes),
         cmocka_unit_test(info_tells_read_only_and_cdrom),
