@@ -27,6 +27,8 @@ static uint32_t align64(uint64_t bytes)
 #define KEPT_BYTES_MAX (UINT64_C(1) << 20)
 #define KEPT_PART      16U
 
+#define FILLED_AT_ONCE (UINT64_C(64) << 10)
+
 static bool leaves_room(int fd)
 {
     struct statvfs room;
@@ -39,17 +41,38 @@ static bool leaves_room(int fd)
            (part < KEPT_BYTES_MAX ? part : KEPT_BYTES_MAX);
 }
 
+/*
+ * posix_fallocate(), whatever comes meanwhile. A tmpfs of Linux 6.1 gives up what it has done,
+ * with EINTR, for anything that the thread is to be told of, and io_uring tells it in that way of
+ * I/O that is complete: on a busy thread that may be each time, if much is asked for at once.
+ */
+static int fill(int fd, uint64_t from, uint64_t bytes)
+{
+    int error = 0;
+
+    for (uint64_t done = 0; !error && done < bytes;) {
+        const uint64_t part = bytes - done < FILLED_AT_ONCE ? bytes - done : FILLED_AT_ONCE;
+
+        error = posix_fallocate(fd, (off_t)(from + done), (off_t)part);
+        if (!error)
+            done += part;
+        else if (error == EINTR)
+            error = 0;
+    }
+    return -error;
+}
+
 /* Makes the file longer by allocated space. Returns 0 or -errno (-ENOSPC), and the file is as it
  * was. */
 static int allocate(int fd, uint32_t from, uint32_t bytes)
 {
-    int error = posix_fallocate(fd, from, bytes);
+    int error = fill(fd, from, bytes);
 
     if (!error && !leaves_room(fd))
-        error = ENOSPC;
-    if (error == ENOSPC && ftruncate(fd, from) < 0)
-        error = errno;
-    return -error;
+        error = -ENOSPC;
+    if (error && ftruncate(fd, from) < 0)
+        error = -errno;
+    return error;
 }
 
 int slab_open(int fd, struct slab *out)
@@ -58,8 +81,7 @@ int slab_open(int fd, struct slab *out)
     struct slab_header old;
     const uint32_t epoch = slab_read_header(fd, &old) == 0 ? old.epoch + 1 : 1;
     /* One that a former worker left has its space. */
-    const int error =
-        epoch > 1 ? -posix_fallocate(fd, 0, header_bytes) : allocate(fd, 0, header_bytes);
+    const int error = epoch > 1 ? fill(fd, 0, header_bytes) : allocate(fd, 0, header_bytes);
 
     if (error)
         return error;
@@ -87,9 +109,9 @@ int slab_adopt(int fd, struct slab *out)
         return error;
     if (old.file_size > SLAB_SPAN || old.file_size % 64)
         return -EBADMSG;
-    error = posix_fallocate(fd, 0, (off_t)old.file_size);
+    error = fill(fd, 0, old.file_size);
     if (error)
-        return -error;
+        return error;
     struct slab_header *header = mmap(NULL, SLAB_SPAN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (header == MAP_FAILED)
