@@ -155,6 +155,23 @@ static void check_published(const struct offer *offer)
     }
 }
 
+/* Whether its folders may be listed or not, the same is read of a frontend. */
+static void check_unlisted(struct xenstore *xs, uint32_t queues, struct frontend_text *text,
+                           const struct frontend_nodes *nodes)
+{
+    static struct frontend_text before;
+    struct frontend_nodes again;
+    uint32_t state;
+
+    before = *text;
+    xs->unlisted = -EACCES;
+    CHECK(frontend_nodes_read(xs, FRONT, queues, text, &state, &again) == 0);
+    xs->unlisted = 0;
+    /* Values lie where they did, in the same order. */
+    CHECK(memcmp(&again, nodes, sizeof(again)) == 0);
+    CHECK(memcmp(text, &before, sizeof(before)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {.at = data, .left = size};
@@ -172,6 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_published(&offer);
     CHECK(frontend_nodes_read(xs, FRONT, offer.max_queues, &text, &state, &nodes) == 0);
     check_nodes(&nodes);
+    check_unlisted(xs, offer.max_queues, &text, &nodes);
     memset(&settled, 0x5a, sizeof(settled));
     memset(&untouched, 0x5a, sizeof(untouched));
     const int rc = negotiate(&nodes, &offer, why, &settled);
