@@ -41,6 +41,7 @@ struct io {
                                          opened with */
     int result;
     bool secure;     /* IO_DISCARD: see there */
+    bool direct;     /* the store's: past the page cache, so that the kernel pins the buffers */
     bool by_thread;  /* the store's: a kernel thread carries it out, where the engine does not */
     bool registered; /* the engine's: the last attempt used a registered buffer */
 

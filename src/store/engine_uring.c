@@ -10,6 +10,7 @@
 #include "discard.h"
 #include "progress.h"
 #include "uring_buffers.h"
+#include "uring_parts.h"
 #include "uring_register.h"
 
 #include <errno.h>
@@ -18,10 +19,14 @@
 
 #define REAP_BATCH 64U
 
+/* Parts in flight at once, of a mebibyte's transfer 16. */
+#define PARTS 128U
+
 struct uring {
     struct engine base;
     struct io_uring ring;
     struct uring_buffers buffers;
+    struct uring_parts parts;
     unsigned depth;
     bool restricted;  /* to what the engine uses */
     struct io *again; /* to be handed to the kernel once more */
@@ -104,6 +109,9 @@ static int open_ring(struct uring *uring, const struct engine_memory *memory)
         return error;
     const bool buffers = uring_buffers_create(&uring->ring, memory, &uring->buffers) == 0;
 
+    error = buffers ? uring_parts_create(PARTS, &uring->parts) : 0;
+    if (error)
+        return error;
     uring->restricted = restrict_ring(&uring->ring, buffers) == 0;
     if (!(uring->ring.flags & IORING_SETUP_R_DISABLED))
         return 0;
@@ -114,6 +122,7 @@ static void dispose(struct uring *uring)
 {
     io_uring_queue_exit(&uring->ring);
     uring_buffers_destroy(&uring->buffers);
+    uring_parts_destroy(&uring->parts);
     free(uring);
 }
 
@@ -201,6 +210,30 @@ static bool prepare(struct uring *uring, struct io *io)
     return true;
 }
 
+static bool submit_one(struct uring *uring, int fd, struct io *io)
+{
+    progress_start(io, fd);
+    if (!prepare(uring, io))
+        return false;
+    uring->base.in_flight++;
+    uring->base.by_thread += io->by_thread;
+    return true;
+}
+
+/* Returns false when it is not one for that. */
+static bool submit_parts(struct uring *uring, int fd, struct io *io)
+{
+    const unsigned room = uring->depth - uring->base.in_flight;
+    const unsigned count = uring_parts_wanted(&uring->parts, &uring->buffers, io, room);
+
+    if (count == 0 || io_uring_sq_space_left(&uring->ring) < count)
+        return false;
+    uring_parts_begin(io);
+    for (unsigned i = 0; i < count; i++)
+        (void)submit_one(uring, fd, uring_parts_take(&uring->parts, io, i)); /* there is room */
+    return true;
+}
+
 static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
 {
     struct uring *uring = uring_of(engine);
@@ -211,11 +244,8 @@ static enum io_submit uring_submit(struct engine *engine, int fd, struct io *io)
     }
     if (engine->in_flight >= uring->depth)
         return IO_BUSY;
-    progress_start(io, fd);
-    if (!prepare(uring, io))
+    if (!submit_parts(uring, fd, io) && !submit_one(uring, fd, io))
         return IO_BUSY;
-    engine->in_flight++;
-    engine->by_thread += io->by_thread;
     /* What goes wrong here goes wrong again at the commit. */
     if (io_uring_sq_ready(&uring->ring) >= ENGINE_BATCH)
         (void)io_uring_submit(&uring->ring);

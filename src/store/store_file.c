@@ -150,6 +150,7 @@ static enum io_submit file_submit(struct store *store, struct io *io)
         io->result = error;
         return IO_DONE;
     }
+    io->direct = store->caps.direct;
     /* Most file systems can't write to the page cache without perhaps waiting. */
     io->by_thread = io->operation == IO_WRITE && !store->caps.direct;
     if (io->operation == IO_DISCARD) {

@@ -120,6 +120,20 @@ def registered_buffers(t, queues):
 
 
 @cases.add
+def large_transfers_by_registered_buffers(t):
+    """They take several buffers each, which is as much worth registering."""
+    disk = t.disk("blkbackd", image=t.bed.direct_image(16 * MIB), engine="uring", max_ring_page_order=3)
+    front = disk.connect(order=3)
+    for write in (False, True):
+        before = disk.status()["statistics"]
+        done = front.bench(write=write, size=128 * KIB, depth=8, seconds=0.5, max_segments=32, indirect=True)
+        assert not done.errors and done.ios > 50, f"{done.ios} I/Os, {done.errors} errors"
+        found = {name: count - before[name] for name, count in disk.status()["statistics"].items() if isinstance(count, int)}
+        print(f"# {found['registered']} of {done.ios}, {found['merged']} merged", flush=True)
+        assert found["registered"] > 0.7 * (done.ios - found["merged"]), found
+
+
+@cases.add
 def memory_after_a_burst(t):
     """While there is always something in flight, what the burst needed beyond that is given back, pinned memory too."""
     def environment(path):

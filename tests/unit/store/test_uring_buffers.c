@@ -3,8 +3,8 @@
  * Data buffers that are registered with an io_uring: which transfers use them, that the data is the
  * buffers', what the ring lets be registered, and what becomes of it all where the kernel refuses.
  */
+#include "buffers_rig.h"
 #include "faulty_kernel.h"
-#include "harness.h"
 #include "uring_buffers.h"
 
 #include <errno.h>
@@ -16,93 +16,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define BUFFER  ((size_t)64 * 1024)
-#define BUFFERS 100U /* more than are taken out of the table at once */
-#define PAGE    ((size_t)4096)
-#define MANY    64U /* uses that pay in any case */
-
-static struct {
-    struct test_image image;
-    int fd;
-    struct engine_memory memory;
-    struct engine *engine;
-} rig;
-
-static char *buffer(unsigned index)
-{
-    return (char *)rig.memory.start + index * BUFFER;
-}
-
-static struct engine *make(const struct engine_memory *memory)
-{
-    struct engine *engine = NULL;
-
-    if (engine_uring.create(8, memory, &engine))
-        skip();
-    return engine;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    kernel = (struct faulty_kernel){0};
-    rig.memory =
-        (struct engine_memory){.start = mmap(NULL, BUFFERS * BUFFER, PROT_READ | PROT_WRITE,
-                                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-                               .bytes = BUFFERS * BUFFER,
-                               .buffer_bytes = BUFFER};
-    assert_true(rig.memory.start != MAP_FAILED);
-    assert_true(image_make(IMAGE_DIRECT, 2 * MIB, &rig.image));
-    rig.fd = image_open(&rig.image, O_RDWR | O_DIRECT);
-    rig.engine = NULL;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    kernel = (struct faulty_kernel){0};
-    engine_destroy(rig.engine);
-    (void)munmap(rig.memory.start, BUFFERS * BUFFER);
-    close(rig.fd);
-    image_remove(&rig.image);
-    return 0;
-}
-
-/* Returns the result; `registered`: how the last attempt went. */
-static int run(struct test_io *t, bool *registered)
-{
-    assert_int_equal(engine_uring.submit(rig.engine, rig.fd, &t->io), IO_QUEUED);
-    assert_int_equal(engine_uring.commit(rig.engine), 0);
-    engine_drain(rig.engine);
-    *registered = t->io.registered;
-    return t->io.result;
-}
-
-static bool transfer(enum io_operation operation, uint64_t offset, void *data, size_t length)
-{
-    struct test_io t;
-    bool registered = false;
-
-    test_io_set(&t, operation, offset, data, length);
-    assert_int_equal(run(&t, &registered), 0);
-    return registered;
-}
-
-/* Reads until so much of the buffer is registered; returns false when it never is. */
-static bool use_bytes(unsigned index, size_t bytes)
-{
-    for (unsigned i = 0; i < MANY; i++)
-        if (transfer(IO_READ, 0, buffer(index), bytes))
-            return true;
-    return false;
-}
-
-static bool use(unsigned index)
-{
-    return use_bytes(index, BUFFER);
-}
 
 enum registered { PLAIN, REGISTERED, EITHER };
 
