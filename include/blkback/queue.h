@@ -103,6 +103,7 @@ struct queue_params {
     uint32_t max_segments; /* per request in slots, at most 255; over 11: multi-block requests */
     bool discard;          /* DISCARD was offered */
     bool persistent;       /* the frontend keeps its grants: they may stay mapped */
+    bool copy_mapped;      /* then data is copied from and to them; else I/O is done on them */
     uint32_t max_indirect_segments; /* per indirect request, at most 256; 0: none of them */
     uint32_t max_event_delay_ms;    /* after events that bring nothing; 0: none */
     uint32_t weight;                /* beside the thread's other queues; 0: QUEUE_WEIGHT_STANDARD */

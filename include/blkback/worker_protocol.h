@@ -132,6 +132,13 @@ struct worker_store_opened {
     char engine[16];
 };
 
+/* What is done with the grants of a frontend that keeps them. */
+enum worker_grants {
+    WORKER_GRANTS_NOT_KEPT = 0, /* each is copied by the hypervisor */
+    WORKER_GRANTS_IN_PLACE = 1, /* they stay mapped, and I/O is done on the guest's pages */
+    WORKER_GRANTS_COPIED = 2    /* they stay mapped, and the processor copies */
+};
+
 struct worker_connect_queue {
     uint32_t queue; /* index */
     uint32_t queue_count;
@@ -140,7 +147,7 @@ struct worker_connect_queue {
     uint32_t max_requests;
     uint32_t max_segments; /* per request in the ring's slots; over 11: multi-block requests */
     uint32_t max_indirect_segments; /* per indirect request; 0: not offered */
-    uint32_t persistent;            /* 1: the frontend keeps its grants, they may stay mapped */
+    uint32_t persistent;            /* enum worker_grants */
     uint32_t local_port;            /* bound on the attached event channel handle */
     uint32_t recover; /* 1: a predecessor served the ring: its journal is gone on with. Nothing
                          begins before all queues are connected */

@@ -2,8 +2,11 @@
 /* Persistent grants of a queue: see persistent.h. */
 #include "persistent.h"
 
+#include "blkback/buffer_pool.h"
+
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHUNKS       PERSISTENT_MAX /* they may have one page each */
 #define TABLE        4096U          /* places, a power of two, at most a quarter full */
@@ -251,26 +254,55 @@ void persistent_put(struct persistent *persistent, const struct request *request
         persistent->chunks[find(persistent, request->segments[i].gref) / PERSISTENT_CHUNK].users--;
 }
 
+/* Where a segment of a request is mapped. */
+static struct iovec mapped_segment(const struct persistent *persistent,
+                                   const struct slab_segment *segment)
+{
+    const uint16_t page = find(persistent, segment->gref);
+    uint8_t *base = persistent->chunks[page / PERSISTENT_CHUNK].pages +
+                    (size_t)(page % PERSISTENT_CHUNK) * GNTTAB_PAGE_SIZE;
+
+    return (struct iovec){.iov_base = base + (size_t)segment->first_sector * SECTOR_BYTES,
+                          .iov_len = (size_t)(segment->last_sector - segment->first_sector + 1) *
+                                     SECTOR_BYTES};
+}
+
 unsigned persistent_fill(const struct persistent *persistent, const struct request *request,
                          struct iovec *iov)
 {
     unsigned count = 0;
 
     for (unsigned i = 0; i < request->entry->segments; i++) {
-        const struct slab_segment *segment = &request->segments[i];
-        const uint16_t page = find(persistent, segment->gref);
-        uint8_t *base = persistent->chunks[page / PERSISTENT_CHUNK].pages +
-                        (size_t)(page % PERSISTENT_CHUNK) * GNTTAB_PAGE_SIZE +
-                        (size_t)segment->first_sector * SECTOR_BYTES;
-        const size_t length =
-            (size_t)(segment->last_sector - segment->first_sector + 1) * SECTOR_BYTES;
+        const struct iovec segment = mapped_segment(persistent, &request->segments[i]);
 
-        if (count && (uint8_t *)iov[count - 1].iov_base + iov[count - 1].iov_len == base)
-            iov[count - 1].iov_len += length;
+        if (count &&
+            (uint8_t *)iov[count - 1].iov_base + iov[count - 1].iov_len == segment.iov_base)
+            iov[count - 1].iov_len += segment.iov_len;
         else
-            iov[count++] = (struct iovec){.iov_base = base, .iov_len = length};
+            iov[count++] = segment;
     }
     return count;
+}
+
+void persistent_copy(const struct persistent *persistent, const struct request *request)
+{
+    const bool to_guest = request_has_data_out(request->entry);
+    size_t position = 0;
+
+    for (unsigned i = 0; i < request->entry->segments; i++) {
+        struct iovec segment = mapped_segment(persistent, &request->segments[i]);
+
+        while (segment.iov_len > 0) {
+            uint8_t *at = request->buffers[position / BUFFER_BYTES] + position % BUFFER_BYTES;
+            const size_t room = BUFFER_BYTES - position % BUFFER_BYTES;
+            const size_t length = segment.iov_len < room ? segment.iov_len : room;
+
+            memcpy(to_guest ? segment.iov_base : at, to_guest ? at : segment.iov_base, length);
+            segment.iov_base = (uint8_t *)segment.iov_base + length;
+            segment.iov_len -= length;
+            position += length;
+        }
+    }
 }
 
 static bool over_budget(const struct grant_budget *budget)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Persistent grants of a queue: a frontend that negotiated them uses the same grants again and
- * again, so they stay mapped, and data goes straight between the store and the guest's pages.
+ * again, so they stay mapped, and data goes straight between the store and the guest's pages, or is
+ * copied by the processor.
  *
  * The grants of a request that are not mapped yet are mapped when it starts, in chunks, for gntdev
  * searches a list of maps and unmaps a map as a whole: a chunk is the unit of eviction. They are
@@ -46,6 +47,10 @@ void persistent_put(struct persistent *persistent, const struct request *request
  */
 unsigned persistent_fill(const struct persistent *persistent, const struct request *request,
                          struct iovec *iov);
+
+/* Copies the data of a request between its mapped pages and its buffers, to the guest what was read
+ * for it. */
+void persistent_copy(const struct persistent *persistent, const struct request *request);
 
 /* Unmaps what has not been used since several trims ago, and more while the budget is exceeded.
  * Returns whether anything stays mapped. */

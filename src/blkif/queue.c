@@ -60,7 +60,7 @@ static int create_requests(struct queue *queue)
     const uint32_t capacity = queue->journal.capacity;
     const uint32_t segments = queue->journal.segments_per_entry;
     const uint32_t buffers = request_buffers((uint64_t)segments * GNTTAB_PAGE_SIZE);
-    const uint32_t iovs = queue->persistent ? segments : buffers;
+    const uint32_t iovs = queue->persistent && !queue->copy_mapped ? segments : buffers;
 
     queue->requests = calloc(capacity, sizeof(*queue->requests));
     queue->answers = calloc(capacity, sizeof(*queue->answers));
@@ -189,6 +189,7 @@ int queue_connect(const struct queue_params *params, struct queue **out)
     queue->context = params->context;
     queue->storm.max_delay_ms = params->max_event_delay_ms;
     queue->work_per_turn = params->work_per_turn;
+    queue->copy_mapped = params->copy_mapped;
     const int error = set_up(queue, params);
 
     if (error) {
@@ -344,6 +345,18 @@ void queue_pump(struct queue *queue)
         queue->events->quiet(queue->context);
 }
 
+/* No I/O in flight reaches the pages that are mapped for it: it needs them no more. */
+static void put_all_mapped(struct queue *queue)
+{
+    for (uint32_t tag = 0; tag < queue->journal.capacity; tag++) {
+        struct request *request = &queue->requests[tag];
+
+        if (request->mapped)
+            persistent_put(queue->persistent, request);
+        request->mapped = false;
+    }
+}
+
 void queue_disconnect(struct queue *queue)
 {
     if (queue->disconnected)
@@ -356,6 +369,8 @@ void queue_disconnect(struct queue *queue)
     (void)release_all(queue, &queue->waiting);
     (void)release_all(queue, &queue->unsubmitted);
     queue->submitted -= release_all(queue, &queue->returned);
+    if (queue->persistent && queue->copy_mapped)
+        put_all_mapped(queue);
     /* I/O in flight may still reach the others: they are unmapped when it is over. */
     if (queue->persistent)
         persistent_release(queue->persistent);

@@ -12,6 +12,7 @@ void queue_release_data(struct queue *queue, struct request *request)
     if (request->mapped) {
         persistent_put(queue->persistent, request);
         request->mapped = false;
+        request->in_place = false;
     }
     if (request->buffer_count) {
         /* The first one is the next to be used again: it is the one that is full, and warm. */
@@ -93,7 +94,7 @@ static void advance(struct queue *queue, struct request *request, struct request
     if (request->step + 1U < request_plan(request->entry)->count) {
         request->step++;
         queue_submit_step(queue, request);
-    } else if (request_has_data_out(request->entry) && !request->mapped) {
+    } else if (request_has_data_out(request->entry) && !request->in_place) {
         queue_copied(queue, request->entry->bytes);
         request_list_push(reads, request);
     } else {
@@ -103,15 +104,11 @@ static void advance(struct queue *queue, struct request *request, struct request
 
 static void copy_out(struct queue *queue, struct request_list *reads)
 {
-    struct guest_memory *memory = queue->turn->memory;
     struct request *request;
 
     for (request = reads->first; request; request = request->next)
-        if (!guest_memory_add(memory, request)) {
-            guest_memory_run(memory, queue->statistics);
-            (void)guest_memory_add(memory, request);
-        }
-    guest_memory_run(memory, queue->statistics);
+        queue_copy(queue, request);
+    guest_memory_run(queue->turn->memory, queue->statistics);
     while ((request = request_list_pop(reads)))
         queue_finish(queue, request, request->copied ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR);
 }

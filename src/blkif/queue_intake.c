@@ -152,6 +152,17 @@ void queue_take(struct queue *queue)
         queue_refund(queue, count);
 }
 
+/* Where the data of a request is: in our buffers, in the guest's pages, or copied between them. */
+static bool acquire_memory(struct queue *queue, struct request *request)
+{
+    /* Buffers first: of them there may be none. */
+    if (queue->copy_mapped && !turn_get_buffers(queue, request))
+        return false;
+    request->mapped = queue->persistent && persistent_get(queue->persistent, request);
+    request->in_place = request->mapped && !queue->copy_mapped;
+    return request->in_place || queue->copy_mapped || turn_get_buffers(queue, request);
+}
+
 /* Takes what the request needs to start. On false it holds nothing and stays where it is. */
 static bool acquire(struct queue *queue, struct request *request)
 {
@@ -167,9 +178,7 @@ static bool acquire(struct queue *queue, struct request *request)
         turn_mark_stalled(queue);
         return false;
     }
-    request->mapped =
-        entry->bytes && queue->persistent && persistent_get(queue->persistent, request);
-    if (entry->bytes && !request->mapped && !turn_get_buffers(queue, request)) {
+    if (entry->bytes && !acquire_memory(queue, request)) {
         if (!request->replayed)
             overlap_release(queue->overlaps, &request->range);
         return false;
@@ -184,7 +193,7 @@ static void begin(struct queue *queue, struct request *request, struct request_l
         queue->barrier = request;
     request_list_push(batch, request);
     queue_worked(queue, request->entry->bytes);
-    if (request_has_data_in(request->entry) && !request->mapped)
+    if (request_has_data_in(request->entry) && !request->in_place)
         queue_copied(queue, request->entry->bytes);
     if (queue->persistent && request->entry->bytes && !request->mapped)
         queue->statistics->requests_unmapped++;
@@ -233,25 +242,31 @@ static struct request_list select_paused(struct queue *queue)
     return batch;
 }
 
-static void copy_in(struct queue *queue, const struct request_list *batch)
+void queue_copy(struct queue *queue, struct request *request)
 {
     struct guest_memory *memory = queue->turn->memory;
 
-    for (struct request *request = batch->first; request; request = request->next) {
-        if (request->mapped || !request_has_data_in(request->entry))
-            continue;
-        if (!guest_memory_add(memory, request)) {
-            guest_memory_run(memory, queue->statistics);
-            (void)guest_memory_add(memory, request);
-        }
+    if (request->mapped) {
+        persistent_copy(queue->persistent, request);
+        request->copied = true;
+    } else if (!guest_memory_add(memory, request)) {
+        guest_memory_run(memory, queue->statistics);
+        (void)guest_memory_add(memory, request);
     }
-    guest_memory_run(memory, queue->statistics);
+}
+
+static void copy_in(struct queue *queue, const struct request_list *batch)
+{
+    for (struct request *request = batch->first; request; request = request->next)
+        if (!request->in_place && request_has_data_in(request->entry))
+            queue_copy(queue, request);
+    guest_memory_run(queue->turn->memory, queue->statistics);
 }
 
 static void prepare(struct queue *queue, struct request *request)
 {
     request_prepare_io(request);
-    if (request->mapped && request->io.length > 0)
+    if (request->in_place && request->io.length > 0)
         request->io.iov_count = persistent_fill(queue->persistent, request, request->iov);
 }
 
@@ -299,7 +314,7 @@ void queue_dispatch(struct queue *queue)
         return;
     copy_in(queue, &batch);
     while ((request = request_list_pop(&batch))) {
-        if (request_has_data_in(request->entry) && !request->mapped && !request->copied) {
+        if (request_has_data_in(request->entry) && !request->in_place && !request->copied) {
             queue_finish(queue, request, BLKIF_RSP_ERROR);
             continue;
         }

@@ -38,7 +38,8 @@ struct queue {
     uint8_t **buffer_places;  /* of all requests */
     size_t iov_bytes;         /* of these two, which are lazy memory */
     size_t places_bytes;
-    struct persistent *persistent; /* NULL: every grant is copied */
+    struct persistent *persistent; /* NULL: every grant is copied by the hypervisor */
+    bool copy_mapped;              /* no I/O is done on mapped pages */
     struct merger *merger;
     struct staged *staged; /* requests of this pass between the ring and the journal */
     uint32_t incomplete;   /* slots left in the ring because the rest of their request is missing */
@@ -137,6 +138,9 @@ void queue_wait(struct queue *queue);
 /* queue_intake.c: takes what the ring has; starts what may start. */
 void queue_take(struct queue *queue);
 void queue_dispatch(struct queue *queue);
+/* Copies a request's data between the guest's memory and our buffers: at once where its pages are
+ * mapped, else by the next guest_memory_run(). */
+void queue_copy(struct queue *queue, struct request *request);
 /* Submits the current step of a request. */
 void queue_submit_step(struct queue *queue, struct request *request);
 /* The same once it is prepared. */

@@ -63,7 +63,7 @@ void request_prepare_io(struct request *request)
     switch (io->operation) {
     case IO_READ:
     case IO_WRITE:
-        if (!request->mapped)
+        if (!request->in_place)
             fill_iov(request);
         io->iov = request->iov;
         io->iov_count = request->buffer_count;

@@ -36,7 +36,8 @@ struct request {
     const struct slab_segment *segments;
     uint8_t **buffers; /* of the pool, while there is data under way; full but for the last */
     uint16_t buffer_count;
-    bool mapped; /* its data lies in mapped pages of the guest: no buffers, no copies */
+    bool mapped;   /* the guest's pages that its data lies in are mapped */
+    bool in_place; /* and I/O is done on them: no buffers, no copies */
     uint16_t tag;
     bool replayed; /* it was started once, by us or a predecessor: it keeps its range until it is
                       finished */
@@ -119,7 +120,7 @@ static inline uint64_t request_changes(const struct slab_entry *entry)
 /* Buffers of the pool that hold `bytes` of data. */
 uint32_t request_buffers(uint64_t bytes);
 
-/* Sets up `request->io` for its current step; the iov of a mapped request is left to the caller. */
+/* Sets up `request->io` for its current step; the iov of one in place is left to the caller. */
 void request_prepare_io(struct request *request);
 
 #endif

@@ -43,7 +43,7 @@ struct disk_options {
     uint32_t max_segments; /* of a request in the ring's slots: over 11 with multi-block requests */
     uint32_t max_indirect_segments; /* 0: none are offered */
     uint32_t max_queues;
-    bool persistent; /* grants that the frontend keeps may stay mapped */
+    enum worker_grants grants; /* of a frontend that keeps them */
     bool discard;
     enum fault_policy on_no_space;
     enum fault_policy on_error;

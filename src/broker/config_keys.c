@@ -32,8 +32,14 @@ static const struct config_choice sector_sizes[] = {
 static const struct config_choice fault_policies[] = {
     {"pause", FAULT_PAUSE}, {"report", FAULT_REPORT}, {NULL, 0}};
 
+static const struct config_choice grants[] = {{"no", WORKER_GRANTS_NOT_KEPT},
+                                              {"copy", WORKER_GRANTS_COPIED},
+                                              {"yes", WORKER_GRANTS_IN_PLACE},
+                                              {NULL, 0}};
+
 _Static_assert(sizeof(enum config_claim) == 4 && sizeof(enum log_level) == 4 &&
-                   sizeof(enum worker_engine) == 4 && sizeof(enum fault_policy) == 4,
+                   sizeof(enum worker_engine) == 4 && sizeof(enum fault_policy) == 4 &&
+                   sizeof(enum worker_grants) == 4,
                "a choice is stored as 32 bits");
 
 #define DAEMON(field)  CONFIG_IN_DAEMON, offsetof(struct config, field)
@@ -107,7 +113,7 @@ const struct config_key config_keys[] = {
      "segments", "how large an indirect request may be"},
     {"disk", "max-queues", CONFIG_U32, OPTIONS(max_queues), 1, STATE_MAX_QUEUES, NULL, NULL, "rings",
      "how many rings a frontend may use"},
-    {"disk", "persistent-grants", CONFIG_BOOL, OPTIONS(persistent), 0, 0, NULL, "no", NULL,
+    {"disk", "persistent-grants", CONFIG_CHOICE, OPTIONS(grants), 0, 0, grants, "no", NULL,
      "whether grants that the frontend keeps stay mapped"},
     {"disk", "discard", CONFIG_BOOL, OPTIONS(discard), 0, 0, NULL, "yes", NULL,
      "whether the guest may discard"},

@@ -16,7 +16,7 @@ void vbd_make_offer(struct vbd *vbd)
     vbd->offer.max_request_size = options->max_segments * NEGOTIATE_PAGE_BYTES;
     vbd->offer.max_indirect_segments = options->max_indirect_segments;
     vbd->offer.max_queues = options->max_queues;
-    vbd->offer.persistent = options->persistent;
+    vbd->offer.persistent = options->grants != WORKER_GRANTS_NOT_KEPT;
     if (!vbd->offer.store_known)
         vbd->offer.flush = true; /* until the store says otherwise */
 }

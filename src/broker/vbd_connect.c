@@ -94,7 +94,8 @@ static int send_connect(struct vbd *vbd, unsigned queue, const struct channel *c
         .max_requests = settled->max_requests,
         .max_segments = settled->max_segments,
         .max_indirect_segments = settled->max_indirect_segments,
-        .persistent = settled->persistent,
+        .persistent =
+            settled->persistent ? (uint32_t)vbd->disk.options.grants : WORKER_GRANTS_NOT_KEPT,
         .local_port = channel->local_port,
         .max_event_delay_ms = vbd->disk.options.max_event_delay_ms,
         .work_per_turn = (uint32_t)vbd->disk.options.work_per_turn,

@@ -18,6 +18,7 @@ HOW = {
     "direct": ({}, {}),
     "indirect": ({}, {}),
     "persistent": ({"persistent_grants": "yes"}, {"persistent": True}),
+    "persistent-copied": ({"persistent_grants": "copy"}, {"persistent": True}),
     "multi-block": ({}, {"extra": {"max-requests": 64, "max-request-segments": 128, "max-request-size": 128 * PAGE}}),
 }
 

@@ -11,6 +11,7 @@ from bedlib.testing import Cases
 from bedlib.vbd import CLOSED, CLOSING
 
 cases = Cases()
+KEPT = "yes"  # test_persistent_copied.py runs all of it once more
 MIB = 1 << 20
 CHUNK = 32  # pages are mapped so many at a time
 MOST = 1056  # pages of a queue
@@ -18,7 +19,7 @@ MOST = 1056  # pages of a queue
 
 def connect(t, order=0, size=8 * MIB, budget=None, **options):
     worker = {} if budget is None else {"persistent_grants": budget}
-    disk = t.disk(t.blkbackd(persistent_grants="yes", worker=worker, **options), size=size)
+    disk = t.disk(t.blkbackd(persistent_grants=KEPT, worker=worker, **options), size=size)
     front = disk.connect(order=order, persistent=True)
     front.needs("feature-persistent")
     return disk, front
@@ -64,8 +65,8 @@ def engine(t, name):
 
 @cases.add
 def a_file_opened_directly(t):
-    """O_DIRECT straight to and from the guest's pages."""
-    daemon = t.blkbackd(persistent_grants="yes")
+    """O_DIRECT, straight to and from the guest's pages where data is not copied."""
+    daemon = t.blkbackd(persistent_grants=KEPT)
     disk = t.disk(daemon, image=t.bed.direct_image(8 * MIB))
     front = disk.connect(order=2, persistent=True)
     front.exercise(disk.contents, requests=1500, depth=32, pool=front.pool(352), readonly=0)
@@ -76,7 +77,7 @@ def a_file_opened_directly(t):
 
 @cases.over("large-requests", "indirect", "multi-block", "both")
 def large_requests(t, kind):
-    disk = t.disk("blkbackd", persistent_grants="yes")
+    disk = t.disk("blkbackd", persistent_grants=KEPT)
     multi = {"max-requests": 256, "max-request-segments": 255, "max-request-size": 255 * PAGE}
     front = disk.connect(order=3, persistent=True, extra={} if kind == "indirect" else multi)
     front.needs("feature-persistent")

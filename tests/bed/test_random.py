@@ -39,7 +39,7 @@ class Plan:
             "max_request_segments": rng.choice((11, 33, 128, 255)),
             "max_indirect_segments": rng.choice((0, 32, 256)),
             "max_queues": rng.choice((1, 2, 4)),
-            "persistent_grants": rng.choice(("yes", "no")),
+            "persistent_grants": rng.choice(("yes", "copy", "no")),
         }
         self.worker = {"persistent_grants": rng.choice((0, 64, 500, 65536)),
                        "buffer_size": rng.choice(("2M", "8M", "64M")), "queue_threads": rng.choice((0, 1, 2))}

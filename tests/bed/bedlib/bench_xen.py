@@ -159,7 +159,7 @@ often the limit, so what a backend costs shows in dom0's CPU per I/O: the time o
 kernel and hypervisor in it, and in the instructions it executes, which depend less on this machine's load. The guest's ring has {pages} (requests beyond {slots} wait in the guest), its requests 32 segments, with
 qdisk 11. {turns} turns of {seconds} s; given are median, smallest and largest ratio.
 
-* **copying**, **persistent**: blkbackd as it is by default, and with `persistent-grants = yes`.
+* **copying**, **persistent**: blkbackd as it is by default, and with `persistent-grants = copy`.
 * **blkback**: xen-blkback on the raw device; **loop**: on a loop device over the file; **direct**: that with direct I/O. It keeps
   grants, as it does by default.
 * **qdisk**: as xl sets it up: thread pool, page cache, an iothread of its own. Debian's QEMU refuses xl's `direct-io-safe`

@@ -137,6 +137,7 @@ static void connect_queue(struct rig *rig, unsigned index, bool recover)
         .max_indirect_segments = rig->options.max_indirect_segments,
         .discard = rig->options.discard,
         .persistent = rig->options.persistent,
+        .copy_mapped = rig->options.copy_mapped,
         .max_event_delay_ms = rig->options.max_event_delay_ms,
         .work_per_turn = rig->options.work_per_turn,
         .recover = recover,

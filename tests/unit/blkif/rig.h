@@ -41,6 +41,7 @@ struct rig_options {
     uint32_t sector_size; /* 0: 512 */
     bool discard, discard_secure, read_only;
     bool persistent;
+    bool copy_mapped;
     uint32_t grant_budget; /* pages that may stay mapped */
     uint32_t max_event_delay_ms;
     uint32_t work_per_turn;

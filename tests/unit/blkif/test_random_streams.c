@@ -66,6 +66,7 @@ static struct rig_options choose_options(void)
 
     if (stream_chance(&stream, 3)) {
         options.persistent = true;
+        options.copy_mapped = stream_chance(&stream, 2);
         options.grant_budget = 16 + (uint32_t)stream_random(&stream, 1200);
     }
     if (stream_chance(&stream, 2))

@@ -43,7 +43,7 @@ bench_disk() {
     case $1 in
     blkbackd) disk "$vdev" "$2" ;;
     persistent)
-        printf '[disk]\ntarget = %s\npersistent-grants = yes\n' "$2" >"${CONFIG%/*}/disks.d/persistent.conf"
+        printf '[disk]\ntarget = %s\npersistent-grants = copy\n' "$2" >"${CONFIG%/*}/disks.d/persistent.conf"
         disk "$vdev" disk:persistent
         ;;
     blkback | loop) HOOK=block disk "$vdev" "$2" ;;
