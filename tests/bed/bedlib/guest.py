@@ -16,6 +16,7 @@ KINDS = {  # engine, direct, queues, ring order, largest requests, persistent gr
     "aio-multi-block": dict(engine="aio", order=2, max_segments=33),
     "inline-large": dict(engine="inline", order=2, queues=2, max_indirect=256, max_segments=100),
     "uring-persistent": dict(engine="uring", persistent=True, order=1, max_segments=33, max_indirect=32),
+    "uring-direct-copied": dict(engine="uring", direct="yes", persistent=True, persistent_grants="copy", max_indirect=64),
     "inline-direct": dict(engine="inline", direct="yes", queues=3),
 }
 EXTENSION = ("max-requests", "max-request-segments", "max-request-size")
