@@ -82,11 +82,12 @@ struct vbd_medium {
 
 /* Of an image that may grow. */
 struct vbd_size {
-    unsigned asked;           /* times the worker was asked to look and has not answered yet */
-    bool shrunk;              /* and that is the reason shown */
-    uint64_t seen;            /* of the image when the worker was asked last, bytes */
-    bool told;                /* the kernel tells of the next change: see size_watch.h */
-    int watch;                /* by inotify, or < 0: by a uevent */
+    unsigned asked; /* times the worker was asked to look and has not answered yet */
+    unsigned stale; /* of these answers so many are to what was asked before somebody waited */
+    bool shrunk;    /* and that is the reason shown */
+    uint64_t seen;  /* of the image when the worker was asked last, bytes */
+    bool told;      /* the kernel tells of the next change: see size_watch.h */
+    int watch;      /* by inotify, or < 0: by a uevent */
     struct timespec modified; /* the image, at the last look; 0: not looked at yet */
     struct control_call_token *token;
 };

@@ -20,10 +20,21 @@ static void answer(struct vbd *vbd, int error, const char *text)
         control_reply(token, error, text);
 }
 
+/* Of a worker's answer: not of one to what was asked before somebody waited, who would be told what
+ * the size was then. */
+static void answer_by_worker(struct vbd *vbd, int error, const char *text)
+{
+    if (vbd->size.stale == 0)
+        answer(vbd, error, text);
+    else
+        vbd->size.stale--;
+}
+
 void vbd_size_forget(struct vbd *vbd)
 {
     size_watch_forget(vbd);
     vbd->size.asked = 0;
+    vbd->size.stale = 0;
     vbd->size.shrunk = false;
     answer(vbd, -ENODEV, "the disk is being closed");
 }
@@ -86,6 +97,7 @@ void vbd_resize(struct broker *broker, const char *path, struct control_call_tok
         answer(vbd, -ECANCELED, "asked for again");
         vbd->size.token = token;
         (void)image_size(vbd->image, &vbd->size.seen);
+        vbd->size.stale = vbd->size.asked;
         ask_worker(vbd);
     }
 }
@@ -98,7 +110,7 @@ static void shrunk(struct vbd *vbd)
              ": what lies beyond is lost, and can't be read or written",
              vbd->size.seen, vbd->caps.size);
     vbd_log(vbd, LOG_LEVEL_ERROR, "%s", vbd->reason);
-    answer(vbd, -ERANGE, vbd->reason);
+    answer_by_worker(vbd, -ERANGE, vbd->reason);
 }
 
 static void grown(struct vbd *vbd, uint64_t size)
@@ -117,7 +129,7 @@ static void grown(struct vbd *vbd, uint64_t size)
         (void)vbd_publish_medium(vbd, false);
     }
     snprintf(text, sizeof(text), "%" PRIu64, size);
-    answer(vbd, 0, text);
+    answer_by_worker(vbd, 0, text);
 }
 
 bool vbd_on_size(struct vbd *vbd, const struct worker_message *message)
@@ -134,7 +146,7 @@ bool vbd_on_size(struct vbd *vbd, const struct worker_message *message)
     } else if (message->error != 0) {
         vbd_log(vbd, LOG_LEVEL_ERROR, "its size can't be found out: %s",
                 strerror(message->error < 0 ? -message->error : EIO));
-        answer(vbd, message->error < 0 ? message->error : -EIO, NULL);
+        answer_by_worker(vbd, message->error < 0 ? message->error : -EIO, NULL);
     } else if (!vbd_caps_possible(&vbd->disk, caps) || caps->size < vbd->caps.size) {
         return false;
     } else {

@@ -46,6 +46,8 @@ void control_reply(struct control_call_token *token, int error, const char *text
     CHECK(error <= 0 && (text == NULL || fuzz_terminated(text, 2 * STATE_TEXT_MAX)));
     CHECK(token->answers == 0);
     token->answers++;
+    token->error = error;
+    (void)snprintf(token->text, sizeof(token->text), "%s", text ? text : "");
 }
 
 int domain_info_get(struct domain_info_source *source, uint32_t domid, struct domain_info *out)

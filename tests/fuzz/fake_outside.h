@@ -10,6 +10,8 @@
 /* In the place of control_server.c's: counts its answers, of which there may be one. */
 struct control_call_token {
     unsigned answers;
+    int error; /* of the last one */
+    char text[128];
 };
 
 extern unsigned fake_bind_errors; /* so many of the next event channels can't be bound */
