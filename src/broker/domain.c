@@ -94,6 +94,8 @@ int domain_get(struct broker *broker, uint32_t domid, struct domain **out)
     domain->domid = domid;
     TAILQ_INIT(&domain->vbds);
     ev_timer_init(&domain->ready_timer, on_ready_timeout, READY_SECONDS, 0.);
+    /* After what the worker has said meanwhile: where we were held up, both are there at once. */
+    ev_set_priority(&domain->ready_timer, EV_MINPRI);
     domain->ready_timer.data = domain;
     ev_timer_init(&domain->gone_timer, on_gone_timeout, GONE_SECONDS, 0.);
     domain->gone_timer.data = domain;

@@ -75,6 +75,8 @@ void outbox_init(struct outbox *outbox, struct ev_loop *loop, int socket,
     STAILQ_INIT(&outbox->letters);
     ev_io_init(&outbox->writable, on_writable, socket, EV_WRITE);
     ev_timer_init(&outbox->patience, on_patience_end, 0., OUTBOX_PATIENCE);
+    /* Where we were held up for so long, it may have made room: that comes first. */
+    ev_set_priority(&outbox->patience, EV_MINPRI);
     outbox->writable.data = outbox;
     outbox->patience.data = outbox;
 }

@@ -142,6 +142,7 @@ struct vbd {
     bool unpublished;         /* something is to be written that could not be */
     bool unpublished_params;  /* and `params` */
     bool error_shown;         /* error nodes are there */
+    bool overdue;             /* `answer` has fired once */
     bool taking_up;           /* its rings are, after a death: the frontend is not to notice */
     bool unfenced;            /* a worker died with the image open: its I/O may not be over */
     double lost_at;           /* when the rings were */
@@ -174,7 +175,7 @@ struct vbd {
     ev_timer twin;   /* looks again whether another life of the same guest still holds the image */
     ev_timer settle; /* see `settled` */
     ev_timer drain;  /* state 6 is shown at last when it fires */
-    ev_timer answer; /* the worker is ended when it fires, */
+    ev_timer answer; /* the worker is ended when it fires for the second time, */
     const char *asked; /* for it has not answered this */
     ev_timer storm;    /* the frontend's events wait for it when there are too many */
     double storm_since;

@@ -16,7 +16,8 @@
 
 /* libxl waits 10 s for state 6; all together are less. */
 #define FINISH_SECONDS 4.0 /* for a frontend's last requests to be answered */
-#define ANSWER_SECONDS 3.0 /* for a worker to do what it can do at once */
+#define ANSWER_SECONDS 3.0 /* for a worker to do what it can do at once; */
+#define LISTEN_SECONDS 0.2 /* the last of them: we have listened meanwhile */
 #define DRAIN_SECONDS  3.0 /* for I/O in flight to end */
 #define GONE_SECONDS   2.0 /* the same, of a worker that was ended */
 
@@ -27,13 +28,27 @@ static void send_plain(struct vbd *vbd, enum worker_message_type type)
     (void)domain_send(vbd->domain, &message, NULL, 0);
 }
 
-/* Stopped, looping, or blocked in a system call: its memory, and with it what it has mapped, ends
- * with it. The other disks of the domain are taken up by its successor. */
+static void start_answer_timer(struct vbd *vbd, double seconds)
+{
+    ev_timer_set(&vbd->answer, seconds, 0.);
+    ev_timer_start(vbd->broker->loop, &vbd->answer);
+}
+
+/*
+ * Stopped, looping, or blocked in a system call: its memory, and with it what it has mapped, ends
+ * with it. The other disks of the domain are taken up by its successor. Where it was us who were
+ * held up, its answer may be there and not read: turns of the loop come first.
+ */
 static void on_answer_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct vbd *vbd = timer->data;
     (void)loop;
     (void)events;
+    if (!vbd->overdue) {
+        vbd->overdue = true;
+        start_answer_timer(vbd, LISTEN_SECONDS);
+        return;
+    }
     if (!vbd->broker->stopping)
         domain_end_worker(vbd->domain, vbd->asked, ANSWER_SECONDS);
 }
@@ -42,9 +57,11 @@ static void expect_answer(struct vbd *vbd, const char *asked)
 {
     vbd_answer_came(vbd);
     vbd->asked = asked;
-    ev_timer_init(&vbd->answer, on_answer_timeout, ANSWER_SECONDS, 0.);
+    vbd->overdue = false;
+    ev_init(&vbd->answer, on_answer_timeout);
+    ev_set_priority(&vbd->answer, EV_MINPRI); /* after what has come in the same turn */
     vbd->answer.data = vbd;
-    ev_timer_start(vbd->broker->loop, &vbd->answer);
+    start_answer_timer(vbd, ANSWER_SECONDS - LISTEN_SECONDS);
 }
 
 void vbd_answer_came(struct vbd *vbd)

@@ -169,6 +169,26 @@ def a_worker_that_closes_late_is_not_ended(t):
     front.close()
 
 
+@cases.add
+def a_broker_that_is_held_up_ends_no_worker(t):
+    """By a slow XenStore or image, for longer than a worker has to answer: the answer is there when the broker goes on."""
+    disk = t.disk("blkbackd")
+    disk.connect()
+    worker = disk.daemon.workers()[0]
+    os.kill(worker, signal.SIGSTOP)
+    disk.vbd.xs.rm(disk.vbd.front)
+    time.sleep(1)  # the worker is asked
+    t.bed.freeze(disk.daemon.process)
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(3.5)
+    disk.daemon.process.send_signal(signal.SIGCONT)
+    disk.vbd.wait_backend(CLOSED)
+    assert "has not answered" not in log_of(disk.daemon), log_of(disk.daemon)
+    assert disk.daemon.workers() == [worker], "another worker"
+    disk.check_nothing_mapped()
+    disk.daemon.detach(disk.vbd)
+
+
 def env_of(t, path):
     t.faults = Faults(t.bed, path)
     return t.faults.environment()
