@@ -205,6 +205,16 @@ static int set_choice(const struct config_key *key, const char *value, void *fie
     return -EINVAL;
 }
 
+/* A choice between `yes`, `no` and more takes the other words for these two, as a boolean does. */
+static int set_choice_or_bool(const struct config_key *key, const char *value, void *field)
+{
+    bool on;
+
+    if (set_choice(key, value, field) == 0)
+        return 0;
+    return parse_bool(value, &on) == 0 ? set_choice(key, on ? "yes" : "no", field) : -EINVAL;
+}
+
 static int set_string(const struct config_key *key, const char *value, void *field)
 {
     size_t length = strlen(value);
@@ -269,7 +279,7 @@ int config_key_set(const struct config_key *key, const char *value, void *base, 
         rc = set_string(key, value, field);
         break;
     case CONFIG_CHOICE:
-        rc = set_choice(key, value, field);
+        rc = set_choice_or_bool(key, value, field);
         break;
     case CONFIG_TARGET:
         return set_target(value, field, why, why_size);

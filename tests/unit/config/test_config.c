@@ -170,7 +170,7 @@ static void check_folder(const char *folder, int expected_rc, unsigned at_least)
 static void good_files_give_their_settings(void **state)
 {
     (void)state;
-    check_folder("pass", 0, 7);
+    check_folder("pass", 0, 8);
     check_folder("disk-pass", 0, 2);
 }
 
