@@ -171,7 +171,7 @@ struct vbd {
     char reason[STATE_TEXT_MAX];
     struct connection_file saved; /* what the connection file says */
 
-    ev_timer retry;  /* of a busy image */
+    ev_timer retry;  /* of a busy image, a fence that is held, a channel that is bound */
     ev_timer twin;   /* looks again whether another life of the same guest still holds the image */
     ev_timer settle; /* see `settled` */
     ev_timer drain;  /* state 6 is shown at last when it fires */
@@ -251,8 +251,13 @@ int vbd_read_identity(const struct vbd *vbd, struct vbd_toolstack *out);
  * STORE_FAILED. */
 void vbd_open_start(struct vbd *vbd);
 
-/* The same with the image it has, for another worker; where rings were lost, with the journal that
- * is there. */
+/* Tries something again in so many seconds, in place of what was to be tried again before: a vbd
+ * waits for one thing at a time. */
+void vbd_retry_in(struct vbd *vbd, double seconds,
+                  void (*again)(struct ev_loop *loop, ev_timer *timer, int events));
+
+/* As vbd_open_start() with the image it has, for another worker; where rings were lost, with the
+ * journal that is there. */
 void vbd_open_again(struct vbd *vbd);
 
 /* The image has been busy for long enough. */

@@ -157,13 +157,10 @@ static void on_rebind(struct ev_loop *loop, ev_timer *timer, int events)
 /* A dead worker's channels are closed after its images, which may take long. */
 static bool bind_later(struct vbd *vbd)
 {
-    struct ev_loop *loop = vbd->broker->loop;
     if (broker_seconds() - vbd->lost_at > REBIND_SECONDS_MAX)
         return false;
     vbd->rings = RINGS_LOST;
-    ev_timer_init(&vbd->retry, on_rebind, REBIND_SECONDS, 0.);
-    vbd->retry.data = vbd;
-    ev_timer_start(loop, &vbd->retry);
+    vbd_retry_in(vbd, REBIND_SECONDS, on_rebind);
     return true;
 }
 

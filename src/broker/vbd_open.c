@@ -285,9 +285,20 @@ static void image_is_open(struct vbd *vbd)
         open_failed_with(vbd, vbd->broker->config.worker, error);
 }
 
+void vbd_retry_in(struct vbd *vbd, double seconds,
+                  void (*again)(struct ev_loop *loop, ev_timer *timer, int events))
+{
+    /* One that is still running must not be initialised: libev's heap would have it twice. */
+    ev_timer_stop(vbd->broker->loop, &vbd->retry);
+    ev_timer_init(&vbd->retry, again, seconds, 0.);
+    vbd->retry.data = vbd;
+    ev_timer_start(vbd->broker->loop, &vbd->retry);
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events);
+
 static void wait_for_image(struct vbd *vbd, const char *why)
 {
-    struct ev_loop *loop = vbd->broker->loop;
     double now = broker_seconds();
 
     if (vbd->store != STORE_IMAGE_BUSY) {
@@ -302,8 +313,7 @@ static void wait_for_image(struct vbd *vbd, const char *why)
         vbd_open_give_up(vbd);
         return;
     }
-    ev_timer_set(&vbd->retry, BUSY_RETRY_SECONDS, 0.);
-    ev_timer_start(loop, &vbd->retry);
+    vbd_retry_in(vbd, BUSY_RETRY_SECONDS, on_retry);
 }
 
 enum image_mode vbd_image_mode(const struct disk_config *disk)
@@ -376,8 +386,7 @@ void vbd_open_start(struct vbd *vbd)
 
     vbd->reason[0] = '\0';
     domain_forgive(vbd->domain);
-    ev_timer_init(&vbd->retry, on_retry, BUSY_RETRY_SECONDS, 0.);
-    vbd->retry.data = vbd;
+    ev_timer_stop(vbd->broker->loop, &vbd->retry);
     int error = fresh ? 0 : vbd_read_toolstack(vbd);
     vbd->toolstack.fresh = false;
     if (error != 0 && error != -EPIPE) { /* without xenstored, what was read before holds */

@@ -34,21 +34,15 @@ static void fenced(struct vbd *vbd)
     vbd_mark_dirty(vbd);
 }
 
-/* Set anew: libev leaves nothing of the time of a timer that has fired. */
-static void look_again(struct ev_loop *loop, ev_timer *timer)
-{
-    ev_timer_set(timer, FENCE_RETRY_SECONDS, 0.);
-    ev_timer_start(loop, timer);
-}
-
 static void on_fence_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct vbd *vbd = timer->data;
+    (void)loop;
     (void)events;
     if (image_fence_is_free(vbd->image, vbd->address.domid, vbd->address.devid))
         fenced(vbd);
     else
-        look_again(loop, timer);
+        vbd_retry_in(vbd, FENCE_RETRY_SECONDS, on_fence_timeout);
 }
 
 bool vbd_wait_for_fence(struct vbd *vbd)
@@ -59,9 +53,7 @@ bool vbd_wait_for_fence(struct vbd *vbd)
         return false;
     }
     vbd->store = STORE_FENCING;
-    ev_init(&vbd->retry, on_fence_timeout);
-    vbd->retry.data = vbd;
-    look_again(vbd->broker->loop, &vbd->retry);
+    vbd_retry_in(vbd, FENCE_RETRY_SECONDS, on_fence_timeout);
     return true;
 }
 

@@ -3,9 +3,11 @@
 """blkbackd: what a new broker does with what it finds. It takes a disk up only if guest, rings, image and files are the
 ones that its predecessor left; else what was under way is dropped, and never carried out."""
 
+import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import uuid
 from bedlib.fault import Faults
 from bedlib.front import OKAY, PAGE, WRITE
 from bedlib.history import kill_and_wait
+from bedlib.processes import cpu_ticks
 from bedlib.testing import MIB, Cases
 from bedlib.vbd import CLOSED, CLOSING, CONNECTED, INIT_WAIT, INITIALISED, Vbd
 
@@ -179,20 +182,48 @@ sys.stdin.read()
 """
 
 
+@contextlib.contextmanager
+def channel_bound_to_the_dead(vbd, front):
+    bed, domid = vbd.domain.bed, vbd.domain.domid
+    port = bed.lib.front_queue_port(front.queue)
+    with subprocess.Popen([sys.executable, "-c", BINDER, str(domid), str(port)], env=bed.environment(),
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dead:
+        assert int(dead.stdout.readline()) > 0
+        yield
+        dead.stdin.close()
+        dead.wait()
+
+
 @cases.add
 def a_channel_that_is_closed_late(t):
     """As by a dead worker whose images take long to close: they are closed before its channels."""
     orphan = Orphan(t)
-    port = t.bed.lib.front_queue_port(orphan.front.queue)
-    with subprocess.Popen([sys.executable, "-c", BINDER, str(orphan.vbd.domain.domid), str(port)], env=t.bed.environment(),
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dead:
-        assert int(dead.stdout.readline()) > 0
+    with channel_bound_to_the_dead(orphan.vbd, orphan.front):
         orphan.daemon.start()
         time.sleep(0.5)
         assert orphan.vbd.backend_state() == CONNECTED
-        dead.stdin.close()
-        dead.wait()
     orphan.answered()
+
+
+@cases.add
+def workers_that_die_while_a_channel_is_closed_late(t):
+    """The next one is there before its channel is tried again for the last one."""
+    daemon = t.blkbackd(engine="inline")
+    disk = t.disk(daemon)
+    front = disk.connect()
+    front.read(0, 8)
+    daemon.process.send_signal(signal.SIGSTOP)
+    kill_and_wait(daemon.workers()[0])
+    with channel_bound_to_the_dead(disk.vbd, front):
+        daemon.process.send_signal(signal.SIGCONT)
+        for successor in (1, 2):
+            t.bed.wait_for(lambda: log_of(daemon).count("store open") == 1 + successor, "a successor", daemon.process)
+            if successor == 1:
+                kill_and_wait(daemon.workers()[0])
+        before = cpu_ticks(daemon.process.pid)
+        time.sleep(0.5)
+        assert cpu_ticks(daemon.process.pid) - before < 20, "the broker does not come to rest"
+    disk.serves(front)
 
 
 @cases.add
