@@ -137,6 +137,19 @@ def a_port_has_one_owner(t):
 
 
 @cases.add
+def a_guest_is_told_what_a_killed_owner_could_not(t):
+    """The guest's port is marked, and the owner was killed before it could say so."""
+    xen = Xen(t)
+    queue, handle, port = xen.bound()
+    guest = t.bed.lib.front_fd(queue)
+    assert xen.e("notify", handle, port) == 0
+    os.read(guest, 4)
+    assert xen.e("close", handle) == 0
+    assert xen.e("bind_interdomain", xen.open(), GUEST, t.bed.lib.front_queue_port(queue)) > 0
+    assert select.select([guest], [], [], 0)[0], "the guest waits for ever"
+
+
+@cases.add
 def a_killed_owner_lets_go(t):
     xen = Xen(t)
     queue = xen.guest_queue()

@@ -74,6 +74,7 @@ _FUNCTIONS = {
     "front_queue_slots": (u32, c.c_void_p),
     "front_queue_ref": (u32, c.c_void_p, u32),
     "front_queue_port": (u32, c.c_void_p),
+    "front_fd": (c.c_int, c.c_void_p),
     "front_queue_free_slots": (u32, c.c_void_p),
     "front_queue_memory": (c.POINTER(u8), c.c_void_p),
     "front_put": (c.c_int, c.c_void_p, c.POINTER(Request)),

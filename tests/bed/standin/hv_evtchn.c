@@ -278,6 +278,16 @@ static void raise_port(struct hv *hv, int fd, uint16_t domid, uint32_t port)
     deliver(hv, fd, p, port);
 }
 
+/* Whoever was bound to the port may have been killed after marking it and before telling its
+ * receiver, which Xen does in one. Told twice it sees an event without a reason. */
+static void tell_again(struct hv *hv, int fd, uint16_t domid, uint32_t port)
+{
+    struct hv_port *p = port_of(hv, domid, port);
+
+    if (p->flags & HV_EVT_MASKED)
+        deliver(hv, fd, p, port);
+}
+
 void hv_evt_redeliver(struct hv *hv, int fd, uint16_t domid, uint32_t port)
 {
     struct hv_domain *d = &hv->s->domain[domid];
@@ -342,8 +352,10 @@ int hv_evt_bind(struct hv *hv, int fd, uint32_t handle, uint16_t remote, uint32_
     hv_unlock(hv);
     /* Notifications may have been lost while the remote end was unbound: Xen raises the new port.
      */
-    if (!err)
+    if (!err) {
         raise_port(hv, fd, h->domid, i);
+        tell_again(hv, fd, remote, remote_port);
+    }
     return err;
 }
 
