@@ -4,6 +4,8 @@
 import shlex
 import statistics
 
+from . import bench_queues
+
 # By name: title, arguments of scripts/bench.
 SETTINGS = {
     "one": ("A file in memory, everything on one CPU", ["--cpus=0"]),
@@ -129,6 +131,7 @@ class Goals:
             self.least(f"P5: {name}, file on disk in the page cache, copying, never below qdisk", cached[name], "blkbackd",
                        "qdisk", 1.0)
         self.cpu(one, two, disk)
+        self.rows.append(bench_queues.row(self.settings["queues"]))
         return table(["goal", "measured", "reached"], self.rows)
 
     def cpu(self, one, two, disk):
@@ -197,6 +200,8 @@ them beside us. Debian's qdisk always uses the page cache, so "never below qdisk
   the time (`poll-time = 400`) has 1.04 times the IOPS on disk, for 2.5 times the processor time, which is not the default.
 * **P4** without polling: two wake-ups across CPUs are nearly all of the time there, for every backend; the backend's system calls, 3.5
   beside qdisk's 9, are little of it.
+* **P9** needs eight CPUs, four for each side; `scripts/bench --queues` measures it where they are. A ring has a thread with loop, engines,
+  buffers and grant handle of its own, and shares with the disk's other rings a table of writes in flight, by a lock.
 * **P6** and **P7** on the emulated host: its guest sends small requests one by one there, so that each costs a whole pass: 6 or 7 system
   calls, which in a paravirtual dom0 go through the hypervisor twice each. blkback, in the kernel, makes none. For large ones it is instructions
   that count, and `persistent-grants = copy` has a third of those of the default; the emulator's time is another thing.
@@ -217,7 +222,8 @@ which take about as many as the real libraries. Where the cost of an I/O goes is
 
 `--json` prints everything that was measured: `settings`, `cpus`, and `results`, an object with the workload's name for each
 workload, in it `fio`, `qdisk`, `blkbackd` and `persistent`, each a list of one object a turn: `iops`, `mean` and `p99` (us), `cpu`
-(us per I/O), and per I/O `notifies`, `copies`, `maps` and `syscalls` (the last in the first turn only; null where not counted).
+(us per I/O), and per I/O `notifies`, `copies`, `maps` and `syscalls` (the last in the first turn only; null where not counted). With
+`--queues` `results` has `cpus` and `ratios`, one a turn.
 """
 
 
