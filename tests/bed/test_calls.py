@@ -73,6 +73,17 @@ def grown_grants(t):
     return calls_of(daemon)
 
 
+def many_disks(t):
+    """More than the memory holds that the worker has of its beginnings."""
+    daemon, domain = traced(t), t.new_domain()
+    disks = [t.disk(daemon, domain=domain, devid=51712 + 16 * n) for n in range(12)]
+    fronts = [disk.connect() for disk in disks]
+    for front, disk in zip(fronts, disks):
+        assert front.read(8, 8) == bytes(disk.contents[PAGE:2 * PAGE])
+        front.close()
+    return calls_of(daemon)
+
+
 @contextlib.contextmanager
 def loop_device(path):
     made = subprocess.run(["losetup", "-f", "--show", path], capture_output=True, text=True, check=False)
@@ -122,6 +133,7 @@ SCENES = {
     "I/O without an engine": lambda t: io_with(t, "inline"),
     "writes to the page cache, looking for work": looking_while_the_kernel_writes,
     "persistent grants, and an image that grows": grown_grants,
+    "many disks": many_disks,
     "a device": a_device,
     "abort()": a_worker_that_aborts,
 }
