@@ -170,8 +170,11 @@ struct fault_verdict fault_decide(const struct fault_op *op)
         v.length = (1 + random_below((uint32_t)(op->length / 512 - 1))) * 512ull;
         atomic_fetch_add(&control->shortened, 1);
     }
-    if (control->delay_us && one_in(&control->delay_one_in)) {
-        v.delay_us = 1 + random_below(control->delay_us);
+    /* The test may set it to 0 at any time. */
+    const uint32_t longest = control->delay_us;
+
+    if (longest && one_in(&control->delay_one_in)) {
+        v.delay_us = 1 + random_below(longest);
         atomic_fetch_add(&control->delayed, 1);
     }
     v.plain = !v.error && v.length == op->length && !v.delay_us && !fault_is_held(op);
