@@ -5,10 +5,9 @@
 /* Sleeps in a row which looking would have saved, before it is tried. */
 #define OPEN_AFTER 8U
 
-/* Sleeps that are not measured after a long one, more after each in a row: others are probably
- * long, too, and measuring costs two readings of the clock. */
-#define REST_LONG_FIRST 7U
-#define REST_LONG_MOST  63U
+/* Sleeps that are not measured after a long one: others are probably long, too, and measuring costs
+ * two readings of the clock. */
+#define REST_LONG 7U
 
 /* A miss costs the whole window, a hit saves about one: fewer than four of five that hit close it.
  */
@@ -35,12 +34,9 @@ void poll_window_slept(struct poll_window *window, uint64_t ns)
     }
     if (ns >= window->max_ns) {
         window->short_sleeps = 0;
-        window->rest = window->next_rest_long > 0 ? window->next_rest_long : REST_LONG_FIRST;
-        window->next_rest_long =
-            window->rest < REST_LONG_MOST ? window->rest * 2 + 1 : REST_LONG_MOST;
+        window->rest = REST_LONG;
         return;
     }
-    window->next_rest_long = 0;
     if (++window->short_sleeps < OPEN_AFTER)
         return;
     window->short_sleeps = 0;

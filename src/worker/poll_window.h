@@ -20,7 +20,6 @@ struct poll_window {
     unsigned short_sleeps; /* in a row; of a closed one: many open it */
     uint32_t rest;         /* sleeps before the next try */
     uint32_t next_rest;
-    uint32_t next_rest_long; /* the same after a sleep that was long */
 };
 
 /* max_ns alone need be set, in a zeroed one. */
