@@ -11,7 +11,7 @@
 
 int uring_parts_create(unsigned count, struct uring_parts *out)
 {
-    *out = (struct uring_parts){.count = count, .available = count};
+    *out = (struct uring_parts){.available = count};
     out->all = calloc(count, sizeof(*out->all));
     return out->all ? 0 : -ENOMEM;
 }

@@ -25,7 +25,6 @@ struct uring_parts {
     struct uring_part *free;
     unsigned fresh;     /* from here on they were never used, and take no memory */
     unsigned available; /* free ones and fresh ones */
-    unsigned count;
 };
 
 /* For at most `count` at once; returns 0 or -ENOMEM. */
